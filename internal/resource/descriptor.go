@@ -58,7 +58,9 @@ type StoredSubresource struct {
 	Name     string
 	Prepare  func(caller Caller, obj, old runtime.Object)
 	Validate func(obj, old runtime.Object) field.ErrorList
+	Check    func(ctx context.Context, caller Caller, obj, old runtime.Object) error
 	Fields   []string
+	Ignored  []string
 }
 
 // StoredAction is an [Action] with its type erased.
@@ -157,16 +159,23 @@ func (d Definition[T]) Kind() Kind {
 		}
 		return set
 	}
-	s.Columns, s.Row = table(d.Columns)
+	s.Columns, s.Row = table(d.Columns, d.NameLast)
 	for _, sub := range d.Subresources {
 		es := StoredSubresource{
 			Name:     sub.Name,
 			Prepare:  func(c Caller, obj, old runtime.Object) { sub.Prepare(c, obj.(T), old.(T)) },
 			Validate: func(runtime.Object, runtime.Object) field.ErrorList { return nil },
+			Check:    func(context.Context, Caller, runtime.Object, runtime.Object) error { return nil },
 			Fields:   sub.Fields,
+			Ignored:  sub.Ignored,
 		}
 		if sub.Validate != nil {
 			es.Validate = func(obj, old runtime.Object) field.ErrorList { return sub.Validate(obj.(T), old.(T)) }
+		}
+		if sub.Check != nil {
+			es.Check = func(ctx context.Context, c Caller, obj, old runtime.Object) error {
+				return sub.Check(ctx, c, obj.(T), old.(T))
+			}
 		}
 		s.Subresources = append(s.Subresources, es)
 	}

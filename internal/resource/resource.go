@@ -107,8 +107,10 @@ type Definition[T Object] struct {
 	// metadata.namespace.
 	Fields []Field[T]
 
-	// Columns are what `kubectl get` shows after NAME.
-	Columns []Column[T]
+	// Columns are what `kubectl get` shows after NAME. NameLast shows NAME
+	// only with -o wide, as the last column.
+	Columns  []Column[T]
+	NameLast bool
 
 	// Subresources are parts of the object with routes of their own.
 	Subresources []Subresource[T]
@@ -144,9 +146,13 @@ type Subresource[T Object] struct {
 	Prepare func(caller Caller, obj, old T)
 	// Validate checks what the route may change.
 	Validate func(obj, old T) field.ErrorList
-	// Fields are the field paths that the main route and this one keep
-	// from each other; the owner lists of server-side apply leave them out.
-	Fields []string
+	// Check refuses a change like [Definition.Check]; old is never zero.
+	Check func(ctx context.Context, caller Caller, obj, old T) error
+	// Fields are the field paths that the main route leaves to this one,
+	// Ignored those that this route leaves to others. The owner lists of
+	// server-side apply leave them out on the respective route.
+	Fields  []string
+	Ignored []string
 }
 
 // Action is a subresource that answers a posted object: a token for a service

@@ -27,15 +27,19 @@ func Since(t metav1.Time) string {
 	return duration.HumanDuration(time.Since(t.Time))
 }
 
-// table prepends NAME, and appends AGE for a kind that names no columns.
-func table[T Object](columns []Column[T]) ([]metav1.TableColumnDefinition, func(runtime.Object) []any) {
+// table adds NAME, and appends AGE for a kind that names no columns.
+func table[T Object](columns []Column[T], nameLast bool) ([]metav1.TableColumnDefinition, func(runtime.Object) []any) {
 	if len(columns) == 0 {
 		columns = []Column[T]{Age[T]()}
 	}
-	defs := []metav1.TableColumnDefinition{{
+	name := metav1.TableColumnDefinition{
 		Name: "Name", Type: "string", Format: "name",
 		Description: "Name is unique among the objects of a kind in its namespace.",
-	}}
+	}
+	defs := make([]metav1.TableColumnDefinition, 0, len(columns)+1)
+	if !nameLast {
+		defs = append(defs, name)
+	}
 	for _, c := range columns {
 		typ := c.Type
 		if typ == "" {
@@ -43,12 +47,21 @@ func table[T Object](columns []Column[T]) ([]metav1.TableColumnDefinition, func(
 		}
 		defs = append(defs, metav1.TableColumnDefinition{Name: c.Name, Type: typ, Description: c.Description, Priority: c.Priority})
 	}
+	if nameLast {
+		name.Priority = 1
+		defs = append(defs, name)
+	}
 	return defs, func(obj runtime.Object) []any {
 		t := obj.(T)
 		row := make([]any, 0, len(columns)+1)
-		row = append(row, t.GetName())
+		if !nameLast {
+			row = append(row, t.GetName())
+		}
 		for _, c := range columns {
 			row = append(row, c.Value(t))
+		}
+		if nameLast {
+			row = append(row, t.GetName())
 		}
 		return row
 	}
