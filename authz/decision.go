@@ -1,0 +1,123 @@
+package authz
+
+import "strconv"
+
+// Effect is what a decision says. The zero value is no opinion, which every
+// door treats as a refusal unless another authorizer allows.
+type Effect uint8
+
+// The effects.
+const (
+	NoOpinion Effect = iota
+	Allow
+	Deny
+)
+
+// String returns "no opinion", "allow" or "deny".
+func (e Effect) String() string {
+	switch e {
+	case Allow:
+		return "allow"
+	case Deny:
+		return "deny"
+	default:
+		return "no opinion"
+	}
+}
+
+// Grant says which binding gives which role to which subject.
+type Grant struct {
+	// Namespace and Name are the binding's; Namespace "" is a cluster binding.
+	Namespace, Name string
+	// RoleKind and RoleName are the role that the binding names.
+	RoleKind, RoleName string
+	// Subject is the subject of the binding that matched, with the namespace
+	// of a service account filled in.
+	Subject Subject
+}
+
+// BindingKind is "ClusterRoleBinding" or "RoleBinding".
+func (g *Grant) BindingKind() string {
+	if g.Namespace == "" {
+		return "ClusterRoleBinding"
+	}
+	return "RoleBinding"
+}
+
+// String renders the grant as upstream does in its reasons:
+//
+//	RoleBinding "name/namespace" of Role "r" to User "u"
+func (g *Grant) String() string {
+	b := make([]byte, 0, 128)
+	b = append(b, g.BindingKind()...)
+	b = append(b, ' ')
+	if g.Namespace == "" {
+		b = strconv.AppendQuote(b, g.Name)
+	} else {
+		b = strconv.AppendQuote(b, g.Name+"/"+g.Namespace)
+	}
+	b = append(b, " of "...)
+	b = append(b, g.RoleKind...)
+	b = append(b, ' ')
+	b = strconv.AppendQuote(b, g.RoleName)
+	b = append(b, " to "...)
+	b = append(b, g.Subject.Kind...)
+	b = append(b, ' ')
+	if g.Subject.Kind == ServiceAccount {
+		b = strconv.AppendQuote(b, g.Subject.Name+"/"+g.Subject.Namespace)
+	} else {
+		b = strconv.AppendQuote(b, g.Subject.Name)
+	}
+	return string(b)
+}
+
+// Decision is the answer to a [Request]. The zero Decision is a refusal.
+//
+// It is small and made without allocation; what it says in detail is looked
+// up in the snapshot it came from, which it therefore keeps alive. Do not
+// store decisions: store what they say.
+type Decision struct {
+	snap    *Snapshot
+	binding uint32
+	subject uint32 // position in the binding's list of subjects
+	rule    uint32
+	effect  Effect
+}
+
+// Effect returns what was decided.
+func (d Decision) Effect() Effect { return d.effect }
+
+// Allowed reports whether the effect is [Allow].
+func (d Decision) Allowed() bool { return d.effect == Allow }
+
+// Reason renders the decision in upstream's words, for example
+//
+//	RBAC: allowed by RoleBinding "x/ns" of Role "y" to User "z"
+//
+// and is empty when there is no opinion. It allocates; call it only when the
+// text is wanted.
+func (d Decision) Reason() string {
+	g, ok := d.Grant()
+	if !ok {
+		return ""
+	}
+	return "RBAC: allowed by " + g.String()
+}
+
+// Grant returns the binding, role and subject that allowed; ok is false when
+// no binding did.
+func (d Decision) Grant() (g Grant, ok bool) {
+	if d.effect != Allow {
+		return Grant{}, false
+	}
+	return d.snap.grant(d.binding, d.subject), true
+}
+
+// Rule returns the position, in the granting role, of the first rule that
+// permits the request, and -1 when no role did.
+func (d Decision) Rule() int {
+	if d.effect != Allow {
+		return -1
+	}
+	return int(d.rule)
+}

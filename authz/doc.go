@@ -1,0 +1,19 @@
+// Package authz is the decision engine of Gatehouse: it answers whether a
+// caller may do something, and names the grant that says so.
+//
+// It owns the meaning of roles and bindings (exactly that of Kubernetes RBAC),
+// the compiled index over them, and the questions asked of that index: may
+// this caller ([Snapshot.Decide]), what may it do ([Snapshot.RulesFor]), who
+// may do this ([Snapshot.WhoCan]), and does one set of rules stay inside
+// another ([Covers]).
+//
+// It refuses to do I/O, to read a clock and to import anything beyond the
+// standard library, so that the same code decides in the control plane, in the
+// local decision point of a site and in other programs. It does not
+// authenticate: the names in a [Request] are believed. It does not know
+// system:masters or any other superuser; a caller that wants one asks before
+// it asks here.
+//
+// Start at [Engine]: one writer changes policy in transactions, any number of
+// readers decide on immutable snapshots.
+package authz

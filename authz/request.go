@@ -1,0 +1,67 @@
+package authz
+
+import "strings"
+
+// Request is one question: may this caller do this. It is read, never kept or
+// changed. All fields are compared byte by byte.
+type Request struct {
+	// User is the caller's name as authentication established it.
+	User string
+	// Groups are the caller's groups. Order does not influence the decision.
+	Groups []string
+
+	// ResourceRequest chooses which of the following fields count: the
+	// resource fields when true, Path when false. Verb counts always.
+	ResourceRequest bool
+	Verb            string
+
+	APIGroup    string
+	Resource    string
+	Subresource string
+	// Namespace is empty for cluster-scoped resources and for questions over
+	// all namespaces; only cluster bindings answer those.
+	Namespace string
+	// Name is empty for requests that name no object, such as list and create.
+	Name string
+
+	// Path is the URL path of a request that is about no resource.
+	Path string
+
+	// Site is the connected platform that asks, empty for the control plane
+	// itself. The names of a site's question must be passed as the site sent
+	// them: the engine alone decides which of them may mean a subject of the
+	// control plane (see [Snapshot.Decide]).
+	Site string
+}
+
+const (
+	systemPrefix         = "system:"
+	serviceAccountPrefix = "system:serviceaccount:"
+	serviceAccountsGroup = "system:serviceaccounts"
+	authenticatedGroup   = "system:authenticated"
+	sitePrefix           = "gatehouse:"
+)
+
+// isBootstrapName tells whether an object of this name is reserved to the
+// control plane itself.
+func isBootstrapName(name string) bool { return strings.HasPrefix(name, systemPrefix) }
+
+// controlPlaneUser maps a user name of a site's question to the control-plane
+// subject it may stand for. A site's own service accounts, nodes and other
+// system: names stand for none.
+func controlPlaneUser(name string) (string, bool) {
+	if rest, ok := strings.CutPrefix(name, sitePrefix); ok && strings.HasPrefix(rest, serviceAccountPrefix) {
+		return rest, true
+	}
+	return name, !strings.HasPrefix(name, systemPrefix)
+}
+
+// controlPlaneGroup is controlPlaneUser for a group.
+func controlPlaneGroup(name string) (string, bool) {
+	if rest, ok := strings.CutPrefix(name, sitePrefix); ok {
+		if tail, ok := strings.CutPrefix(rest, serviceAccountsGroup); ok && (tail == "" || tail[0] == ':') {
+			return rest, true
+		}
+	}
+	return name, name == authenticatedGroup || !strings.HasPrefix(name, systemPrefix)
+}
