@@ -1,0 +1,74 @@
+package rbac
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+)
+
+// Compact joins rules about one resource of one API group and at most one
+// name that differ in their verbs only. The other rules come first, all in
+// the order of their first occurrence. It is meant for the list of single
+// actions that [authz.Covers] returns and does not change rules.
+func Compact(rules []authz.Rule) []authz.Rule {
+	type resource struct {
+		group, resource, name string
+		named                 bool
+	}
+	var whole, joined []authz.Rule
+	at := map[resource]int{}
+	for _, r := range rules {
+		if len(r.APIGroups) != 1 || len(r.Resources) != 1 || len(r.ResourceNames) > 1 || len(r.NonResourceURLs) > 0 {
+			whole = append(whole, r)
+			continue
+		}
+		k := resource{group: r.APIGroups[0], resource: r.Resources[0], named: len(r.ResourceNames) == 1}
+		if k.named {
+			k.name = r.ResourceNames[0]
+		}
+		i, ok := at[k]
+		if !ok {
+			at[k] = len(joined)
+			r.Verbs = slices.Clone(r.Verbs)
+			joined = append(joined, r)
+			continue
+		}
+		joined[i].Verbs = append(joined[i].Verbs, r.Verbs...)
+	}
+	return append(whole, joined...)
+}
+
+// Describe renders a rule on one line, without its empty lists, in the form
+// that operators know from refused grants:
+//
+//	{APIGroups:["apps"], Resources:["deployments"], Verbs:["get" "list"]}
+func Describe(r authz.Rule) string {
+	var parts []string
+	for _, list := range [...]struct {
+		name   string
+		values []string
+	}{
+		{"APIGroups", r.APIGroups},
+		{"Resources", r.Resources},
+		{"NonResourceURLs", r.NonResourceURLs},
+		{"ResourceNames", r.ResourceNames},
+		{"Verbs", r.Verbs},
+	} {
+		if len(list.values) > 0 {
+			parts = append(parts, fmt.Sprintf("%s:%q", list.name, list.values))
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
+}
+
+// DescribeAll renders each rule once, compacted and sorted, one line each.
+func DescribeAll(rules []authz.Rule) string {
+	var lines []string
+	for _, r := range Compact(rules) {
+		lines = append(lines, Describe(r))
+	}
+	slices.Sort(lines)
+	return strings.Join(slices.Compact(lines), "\n")
+}
