@@ -42,6 +42,9 @@ type Cluster struct {
 // the default Node and RBAC authorizers are left to that file.
 func StartCluster(ctx context.Context, dir string, flags ...string) (*Cluster, error) {
 	c := &Cluster{Dir: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	if err := c.startEtcd(ctx); err != nil {
 		return nil, err
 	}
