@@ -1,0 +1,302 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+)
+
+// APIVersion and Kind are the type meta of [File].
+const (
+	APIVersion = "config.gatehouse.dev/v1alpha1"
+	Kind       = "Configuration"
+)
+
+const (
+	defaultListen  = "127.0.0.1:7443"
+	defaultDataDir = "gatehouse-data"
+	maxFileBytes   = 1 << 20
+)
+
+// Config is a configuration that was validated as a whole. Only [Load] and
+// [Resolve] make one.
+type Config struct {
+	v *validated
+}
+
+// validated is unexported, so that nobody fills one in by hand.
+type validated struct {
+	dataDir, rootKeyFile string
+	listen, advertise    string
+	servingNames         []string
+	etcd                 Etcd
+	postgresDSNFile      string
+	issuer               string
+	maxTokenAge          time.Duration
+	auditPolicyFile      string
+	logLevel             slog.Level
+	logJSON              bool
+}
+
+// DataDir is the absolute path of the replica's state.
+func (c Config) DataDir() string { return c.v.dataDir }
+
+// RootKeyFile is the absolute path of the root key.
+func (c Config) RootKeyFile() string { return c.v.rootKeyFile }
+
+// RootKeyIsOurs reports whether the first start may create the root key.
+func (c Config) RootKeyIsOurs() bool { return filepath.Dir(c.v.rootKeyFile) == c.v.dataDir }
+
+// Listen is the host:port to listen on.
+func (c Config) Listen() string { return c.v.listen }
+
+// AdvertiseAddress is the host:port that clients are told, "" for the
+// listener's own.
+func (c Config) AdvertiseAddress() string { return c.v.advertise }
+
+// ServingNames are further names of the serving certificate.
+func (c Config) ServingNames() []string { return slices.Clone(c.v.servingNames) }
+
+// Etcd is the external etcd; without endpoints one is embedded.
+func (c Config) Etcd() Etcd { return c.v.etcd }
+
+// PostgresDSNFile is the file with the connection string, "" for SQLite.
+func (c Config) PostgresDSNFile() string { return c.v.postgresDSNFile }
+
+// Issuer is the iss claim of tokens, "" for the advertised address.
+func (c Config) Issuer() string { return c.v.issuer }
+
+// MaxTokenAge caps the life of tokens.
+func (c Config) MaxTokenAge() time.Duration { return c.v.maxTokenAge }
+
+// AuditPolicyFile is the audit policy, "" for the built-in one.
+func (c Config) AuditPolicyFile() string { return c.v.auditPolicyFile }
+
+// LogLevel is the least level that is logged.
+func (c Config) LogLevel() slog.Level { return c.v.logLevel }
+
+// LogJSON reports whether log lines are JSON.
+func (c Config) LogJSON() bool { return c.v.logJSON }
+
+// Flags are command line values that override the file; empty means not given.
+type Flags struct {
+	DataDir, Listen string
+}
+
+// Load reads and validates a file; path "" means defaults. The error names
+// every fault, one a line, each with its field.
+func Load(path string, flags Flags) (Config, error) {
+	f := File{APIVersion: APIVersion, Kind: Kind}
+	if path != "" {
+		data, err := read(path)
+		if err != nil {
+			return Config{}, err
+		}
+		f = File{}
+		if err := yaml.UnmarshalStrict(data, &f); err != nil {
+			return Config{}, fmt.Errorf("%s: %w", path, oneLine(err))
+		}
+	}
+	if flags.DataDir != "" {
+		f.DataDir = flags.DataDir
+	}
+	if flags.Listen != "" {
+		f.Listen = flags.Listen
+	}
+	return Resolve(f)
+}
+
+func read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if info.Size() > maxFileBytes {
+		return nil, fmt.Errorf("read configuration: %s has %d bytes, at most %d are read", path, info.Size(), maxFileBytes)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return data, nil
+}
+
+// oneLine drops the Go types from the decoder's messages.
+func oneLine(err error) error {
+	text := strings.ReplaceAll(err.Error(), "error unmarshaling JSON: while decoding JSON: ", "")
+	text = strings.ReplaceAll(text, "error converting YAML to JSON: ", "")
+	return errors.New(strings.ReplaceAll(text, "\n", " "))
+}
+
+// Resolve validates a file's content and fills in defaults. It touches files
+// only to see that those the configuration names exist.
+func Resolve(f File) (Config, error) {
+	var faults []error
+	bad := func(field, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("%s: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if f.APIVersion != APIVersion {
+		bad("apiVersion", "must be %s", APIVersion)
+	}
+	if f.Kind != Kind {
+		bad("kind", "must be %s", Kind)
+	}
+	v := &validated{servingNames: slices.Clone(f.ServingNames), maxTokenAge: 24 * time.Hour}
+
+	dir := f.DataDir
+	if dir == "" {
+		dir = defaultDataDir
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		bad("dataDir", "%v", err)
+	}
+	v.dataDir = abs
+	v.rootKeyFile = filepath.Join(abs, "root.key")
+	if f.RootKeyFile != "" {
+		if v.rootKeyFile, err = filepath.Abs(f.RootKeyFile); err != nil {
+			bad("rootKeyFile", "%v", err)
+		}
+		if filepath.Dir(v.rootKeyFile) != abs {
+			exists(bad, "rootKeyFile", v.rootKeyFile)
+		}
+	}
+
+	v.listen = f.Listen
+	if v.listen == "" {
+		v.listen = defaultListen
+	}
+	hostPort(bad, "listen", v.listen, true)
+	if v.advertise = f.AdvertiseAddress; v.advertise != "" {
+		hostPort(bad, "advertiseAddress", v.advertise, false)
+	} else if host, _, err := net.SplitHostPort(v.listen); err == nil {
+		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+			bad("advertiseAddress", "is required when listen names no single address")
+		}
+	}
+	for i, n := range f.ServingNames {
+		if _, err := netip.ParseAddr(n); err != nil && len(validation.IsDNS1123Subdomain(n)) > 0 && len(validation.IsWildcardDNS1123Subdomain(n)) > 0 {
+			bad(fmt.Sprintf("servingNames[%d]", i), "%q is neither a DNS name nor an IP address", n)
+		}
+	}
+
+	etcd(bad, f.Storage.Etcd)
+	v.etcd = f.Storage.Etcd
+	if v.postgresDSNFile = f.Storage.SQL.PostgresDSNFile; v.postgresDSNFile != "" {
+		private(bad, "storage.sql.postgresDSNFile", v.postgresDSNFile)
+	}
+
+	if v.issuer = f.Tokens.Issuer; v.issuer != "" {
+		if u, err := url.Parse(v.issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			bad("tokens.issuer", "must be an https URL without user, query and fragment")
+		}
+	}
+	if s := f.Tokens.MaxExpirationSeconds; s != 0 {
+		if s < 600 || s > 31536000 {
+			bad("tokens.maxExpirationSeconds", "must be between 600 and 31536000")
+		}
+		v.maxTokenAge = time.Duration(s) * time.Second
+	}
+	if v.auditPolicyFile = f.Audit.PolicyFile; v.auditPolicyFile != "" {
+		exists(bad, "audit.policyFile", v.auditPolicyFile)
+	}
+	switch f.Log.Level {
+	case "", "info":
+	case "debug":
+		v.logLevel = slog.LevelDebug
+	case "warn":
+		v.logLevel = slog.LevelWarn
+	case "error":
+		v.logLevel = slog.LevelError
+	default:
+		bad("log.level", "must be debug, info, warn or error")
+	}
+	switch f.Log.Format {
+	case "", "text":
+	case "json":
+		v.logJSON = true
+	default:
+		bad("log.format", "must be text or json")
+	}
+	if len(faults) > 0 {
+		return Config{}, errors.Join(faults...)
+	}
+	return Config{v}, nil
+}
+
+type report func(field, format string, args ...any)
+
+func hostPort(bad report, field, value string, zero bool) {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		bad(field, "must be host:port")
+		return
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 && !zero {
+		bad(field, "port %q is not a port", port)
+	}
+	if host == "" {
+		if !zero {
+			bad(field, "a host is required")
+		}
+		return
+	}
+	if _, err := netip.ParseAddr(host); err != nil && len(validation.IsDNS1123Subdomain(host)) > 0 {
+		bad(field, "host %q is neither a DNS name nor an IP address", host)
+	}
+}
+
+func etcd(bad report, e Etcd) {
+	const at = "storage.etcd"
+	if len(e.Endpoints) == 0 {
+		if e.CAFile != "" || e.CertFile != "" || e.KeyFile != "" {
+			bad(at+".endpoints", "is required with TLS files")
+		}
+		return
+	}
+	for i, s := range e.Endpoints {
+		if u, err := url.Parse(s); err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" || u.User != nil {
+			bad(fmt.Sprintf("%s.endpoints[%d]", at, i), "%q is not https://host:port; etcd holds every decision and is reached over TLS only", s)
+		}
+	}
+	for _, file := range []struct{ field, path string }{{"caFile", e.CAFile}, {"certFile", e.CertFile}, {"keyFile", e.KeyFile}} {
+		if file.path == "" {
+			bad(at+"."+file.field, "is required with endpoints")
+		} else {
+			exists(bad, at+"."+file.field, file.path)
+		}
+	}
+}
+
+func exists(bad report, field, path string) (fs.FileInfo, bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		bad(field, "%v", err)
+		return nil, false
+	}
+	if !info.Mode().IsRegular() {
+		bad(field, "%s is not a regular file", path)
+		return nil, false
+	}
+	return info, true
+}
+
+func private(bad report, field, path string) {
+	if info, ok := exists(bad, field, path); ok && info.Mode().Perm()&0o077 != 0 {
+		bad(field, "%s can be read by others; run chmod 600 %s", path, path)
+	}
+}

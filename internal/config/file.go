@@ -1,0 +1,85 @@
+package config
+
+// File is the configuration file, version config.gatehouse.dev/v1alpha1. Every
+// field may be left out; the zero value is safe.
+type File struct {
+	// APIVersion must be config.gatehouse.dev/v1alpha1.
+	APIVersion string `json:"apiVersion"`
+	// Kind must be Configuration.
+	Kind string `json:"kind"`
+	// DataDir is where the replica keeps its state. Default: gatehouse-data in
+	// the working directory.
+	DataDir string `json:"dataDir,omitempty"`
+	// Listen is the host:port of the one HTTPS listener. Port 0 lets the
+	// system choose. Default: 127.0.0.1:7443.
+	Listen string `json:"listen,omitempty"`
+	// AdvertiseAddress is the host:port that clients are told (in
+	// admin.kubeconfig, discovery and site files). Default: the listener's.
+	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
+	// ServingNames are further DNS names and IP addresses in the serving
+	// certificate, beside localhost and the addresses above.
+	ServingNames []string `json:"servingNames,omitempty"`
+	// RootKeyFile holds the root key, mode 0600, the same on every replica.
+	// Default: root.key in the data directory, created on the first start.
+	RootKeyFile string `json:"rootKeyFile,omitempty"`
+	// Storage says where state is kept.
+	Storage Storage `json:"storage,omitempty"`
+	// Tokens says what the control plane mints.
+	Tokens Tokens `json:"tokens,omitempty"`
+	// Audit says what is recorded.
+	Audit Audit `json:"audit,omitempty"`
+	// Log says what the process writes about itself to standard error.
+	Log Log `json:"log,omitempty"`
+}
+
+// Storage says where state is kept.
+type Storage struct {
+	// Etcd is an external etcd cluster; without endpoints one is embedded.
+	Etcd Etcd `json:"etcd,omitempty"`
+	// SQL is the database of what is recorded in bulk; SQLite in the data
+	// directory unless a PostgreSQL is named.
+	SQL SQL `json:"sql,omitempty"`
+}
+
+// Etcd is an external etcd cluster.
+type Etcd struct {
+	// Endpoints are https://host:port URLs.
+	Endpoints []string `json:"endpoints,omitempty"`
+	// CAFile, CertFile and KeyFile are PEM files; all three are required with
+	// endpoints.
+	CAFile   string `json:"caFile,omitempty"`
+	CertFile string `json:"certFile,omitempty"`
+	KeyFile  string `json:"keyFile,omitempty"`
+}
+
+// SQL is the database of what is recorded in bulk.
+type SQL struct {
+	// PostgresDSNFile is a file, mode 0600, that holds a PostgreSQL connection
+	// string.
+	PostgresDSNFile string `json:"postgresDSNFile,omitempty"`
+}
+
+// Tokens says what the control plane mints.
+type Tokens struct {
+	// Issuer is the https URL in the iss claim of tokens. Default: the
+	// advertised address.
+	Issuer string `json:"issuer,omitempty"`
+	// MaxExpirationSeconds caps the life of tokens, from 600 (10 minutes) to
+	// 31536000 (a year). Default: 86400.
+	MaxExpirationSeconds int64 `json:"maxExpirationSeconds,omitempty"`
+}
+
+// Audit says what is recorded.
+type Audit struct {
+	// PolicyFile is an audit.k8s.io/v1 Policy. Default: everything at level
+	// Metadata, changes of policy with their bodies.
+	PolicyFile string `json:"policyFile,omitempty"`
+}
+
+// Log says what the process writes about itself.
+type Log struct {
+	// Level is debug, info, warn or error. Default: info.
+	Level string `json:"level,omitempty"`
+	// Format is text or json. Default: text.
+	Format string `json:"format,omitempty"`
+}

@@ -1,0 +1,126 @@
+package etcd_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/keys/keystest"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
+)
+
+func start(t *testing.T, dir string) *clientv3.Client {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	e, err := etcd.Embed(t.Context(), dir, log, func(reason string) { t.Errorf("damaged: %s", reason) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	c, err := etcd.Connect(t.Context(), etcd.Endpoints{URLs: []string{e.Endpoint()}}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestBlobsIsAKeyStore(t *testing.T) {
+	t.Parallel()
+	client := start(t, t.TempDir())
+	var area atomic.Int32
+	keystest.RunStore(t, func(*testing.T) keys.Store {
+		return etcd.NewBlobs(client, fmt.Sprintf("test-%d", area.Add(1)))
+	})
+}
+
+// A directory too long for a socket path must work all the same.
+func TestEmbedInADeepDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
+	c := start(t, dir)
+	if _, err := c.Put(t.Context(), "/k", "v"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEmbedRefusesDamage(t *testing.T) {
+	t.Parallel()
+	build := func(t *testing.T) (dir, db string) {
+		dir = t.TempDir()
+		log := slog.New(slog.DiscardHandler)
+		e, err := etcd.Embed(t.Context(), dir, log, func(string) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Close()
+		return dir, filepath.Join(dir, "data", "member", "snap", "db")
+	}
+	for name, damage := range map[string]func(t *testing.T, db string){
+		"truncated": func(t *testing.T, db string) {
+			if err := os.Truncate(db, 100); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"overwritten": func(t *testing.T, db string) {
+			if err := os.WriteFile(db, []byte(strings.Repeat("not a database ", 4096)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"removed": func(t *testing.T, db string) {
+			if err := os.Remove(db); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, db := build(t)
+			damage(t, db)
+			e, err := etcd.Embed(t.Context(), dir, slog.New(slog.DiscardHandler), func(string) {})
+			if err == nil {
+				e.Close()
+				t.Fatal("damaged data was accepted")
+			}
+			if !strings.Contains(err.Error(), "damaged") || strings.Contains(err.Error(), "\n") {
+				t.Fatalf("want one line that says damaged, got %q", err)
+			}
+		})
+	}
+}
+
+func TestMonitorAges(t *testing.T) {
+	t.Parallel()
+	client := start(t, t.TempDir())
+	var now atomic.Int64
+	now.Store(1)
+	m := etcd.NewMonitor(client, func() time.Time { return time.Unix(now.Load(), 0) })
+	now.Store(100)
+	if got := m.Age(); got != 99*time.Second {
+		t.Fatalf("age %v before any confirmation", got)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	deadline := time.After(10 * time.Second)
+	for m.Age() != 0 {
+		select {
+		case <-deadline:
+			t.Fatal("etcd confirmed no progress")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
