@@ -1,0 +1,258 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// group is what is written with one write.
+type group struct {
+	buf     []byte
+	records int
+	durable bool
+	keys    []dedupKey
+	written chan struct{} // closed when handed to the operating system, or failed
+	synced  chan struct{} // closed when on disk, or failed
+	// err is set before the channel that announces it is closed. writeErr
+	// concerns buffered waiters, syncErr durable ones.
+	writeErr, syncErr error
+}
+
+func newGroup(buf []byte) *group {
+	return &group{buf: buf, written: make(chan struct{}), synced: make(chan struct{})}
+}
+
+// encodePool holds the buffers in which appenders encode outside the lock.
+var encodePool = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+
+// maxPooled keeps the pools from holding on to the buffers of rare giants.
+const maxPooled = 16 << 20
+
+// Append implements [audit.Recorder].
+func (l *Log) Append(ctx context.Context, event *audit.Event, durability audit.Durability) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// Redact and Fit replace members; the caller's event stays as it is.
+	e := *event
+	if err := e.Validate(); err != nil {
+		return err
+	}
+	buf := encodePool.Get().(*[]byte)
+	defer encodePool.Put(buf)
+	var err error
+	if *buf, err = l.encode((*buf)[:0], "", &e); err != nil {
+		return err
+	}
+	g, err := l.enqueue(*buf, 1, durability == audit.Durable)
+	if err != nil {
+		l.miss(durability, err)
+		return err
+	}
+	if durability == audit.Durable {
+		err = wait(ctx, g.synced, &g.syncErr)
+	} else {
+		err = wait(ctx, g.written, &g.writeErr)
+	}
+	if err != nil && ctx.Err() == nil {
+		l.miss(durability, err)
+	}
+	return err
+}
+
+// wait returns the group's error once done is closed.
+func wait(ctx context.Context, done <-chan struct{}, result *error) error {
+	if ctx.Done() == nil {
+		<-done
+		return *result
+	}
+	select {
+	case <-done:
+		return *result
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// encode appends the unfinished frame of e, redacted and bounded.
+func (l *Log) encode(b []byte, site string, e *audit.Event) ([]byte, error) {
+	l.redactor.Redact(e)
+	return segment.AppendEntry(b, site, func(b []byte) ([]byte, error) {
+		start := len(b)
+		b = e.AppendJSON(b)
+		if len(b)-start <= audit.MaxEventBytes && len(e.Annotations) <= audit.MaxAnnotations {
+			return b, nil
+		}
+		fitted, err := e.Fit(append([]byte(nil), b[start:]...))
+		if err != nil {
+			return b[:start], err
+		}
+		return append(b[:start], fitted...), nil
+	})
+}
+
+// enqueue adds frames to the pending group.
+func (l *Log) enqueue(frames []byte, records int, durable bool) (*group, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	g, err := l.admit(len(frames))
+	if err != nil {
+		return nil, err
+	}
+	l.add(g, frames, records, durable)
+	return g, nil
+}
+
+// admit returns the pending group if it may take size more bytes. l.mu is held.
+func (l *Log) admit(size int) (*group, error) {
+	switch {
+	case l.closed:
+		return nil, fault.New(fault.Unavailable, "the audit log is closed")
+	case l.broken != nil:
+		return nil, fault.Wrap(fault.Unavailable, unwritable, l.broken)
+	case len(l.pending.buf)+size > l.cfg.MaxPending:
+		return nil, fault.New(fault.Exhausted, "the audit log cannot keep up")
+	}
+	return l.pending, nil
+}
+
+// add puts frames into g, the pending group. l.mu is held.
+func (l *Log) add(g *group, frames []byte, records int, durable bool) {
+	g.buf = append(g.buf, frames...)
+	g.records += records
+	g.durable = g.durable || durable
+	select {
+	case l.wake <- struct{}{}:
+	default: // the writer has been told already
+	}
+}
+
+// unwritable is the public text of every storage error.
+const unwritable = "the audit log cannot be written"
+
+// dedupKey identifies an event of a site: site, auditID and stage, hashed so
+// that the window's memory is fixed.
+type dedupKey [16]byte
+
+func keyOf(site, auditID string, stage string) (k dedupKey) {
+	var b [512]byte
+	s := append(b[:0], site...)
+	s = append(append(s, 0), auditID...)
+	s = append(append(s, 0), stage...)
+	sum := sha256.Sum256(s)
+	copy(k[:], sum[:])
+	return k
+}
+
+// window remembers the newest keys. A nil group means that the event is on
+// disk. It is guarded by Log.mu.
+type window struct {
+	groups map[dedupKey]*group
+	ring   []dedupKey
+	next   int
+}
+
+func newWindow(size int) window {
+	return window{groups: make(map[dedupKey]*group), ring: make([]dedupKey, 0, size)}
+}
+
+func (w *window) put(k dedupKey, g *group) {
+	if len(w.ring) < cap(w.ring) {
+		w.ring = append(w.ring, k)
+	} else {
+		delete(w.groups, w.ring[w.next])
+		w.ring[w.next] = k
+		w.next = (w.next + 1) % len(w.ring)
+	}
+	w.groups[k] = g
+}
+
+// settle marks keys as on disk, or forgets them when their group failed.
+func (w *window) settle(keys []dedupKey, g *group, failed bool) {
+	for _, k := range keys {
+		if held, ok := w.groups[k]; ok && held == g {
+			if failed {
+				delete(w.groups, k)
+			} else {
+				w.groups[k] = nil
+			}
+		}
+	}
+}
+
+// AppendBatch implements [audit.BatchRecorder]. The whole list is validated
+// before anything of it is taken.
+func (l *Log) AppendBatch(ctx context.Context, site string, events []audit.Event) (audit.BatchResult, error) {
+	var result audit.BatchResult
+	if err := ctx.Err(); err != nil {
+		return result, err
+	}
+	if !segment.ValidSite(site) {
+		return result, fault.Newf(fault.Invalid, "site: %q is not a site name", site)
+	}
+	if len(events) > audit.MaxBatchEvents {
+		return result, fault.Newf(fault.Invalid, "items: %d events, at most %d", len(events), audit.MaxBatchEvents)
+	}
+	now := l.cfg.Clock()
+	frames := make([][]byte, len(events))
+	keys := make([]dedupKey, len(events))
+	total := 0
+	for i := range events {
+		e := events[i]
+		if err := e.Validate(); err != nil {
+			return result, fault.Newf(fault.Invalid, "items[%d].%s", i, fault.Public(err))
+		}
+		e.Annotations = cloneMap(e.Annotations) // Foreign changes it
+		e.Foreign(now)
+		frame, err := l.encode(nil, site, &e)
+		if err != nil {
+			return result, fault.Wrap(fault.KindOf(err), fault.Public(err), err)
+		}
+		frames[i], keys[i] = frame, keyOf(site, e.AuditID, string(e.Stage))
+		total += len(frame)
+	}
+
+	l.mu.Lock()
+	g, err := l.admit(total)
+	if err != nil {
+		l.mu.Unlock()
+		return result, err
+	}
+	// Duplicates may still be on their way to the disk in an earlier group;
+	// the answer waits for those too.
+	waits := map[*group]struct{}{}
+	for i, k := range keys {
+		if held, known := l.dedup.groups[k]; known {
+			result.Duplicates++
+			if held != nil {
+				waits[held] = struct{}{}
+			}
+			continue
+		}
+		l.dedup.put(k, g)
+		g.keys = append(g.keys, k)
+		l.add(g, frames[i], 1, true)
+		waits[g] = struct{}{}
+		result.Recorded++
+	}
+	l.mu.Unlock()
+	for g := range waits {
+		if err := wait(ctx, g.synced, &g.syncErr); err != nil {
+			return audit.BatchResult{}, err
+		}
+	}
+	return result, nil
+}
+
+func cloneMap(m map[string]string) map[string]string {
+	out := make(map[string]string, len(m)+1)
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}

@@ -1,0 +1,121 @@
+package ledger
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+)
+
+// self is who records what the log has to say about itself.
+const self = "system:gatehouse:audit"
+
+// VerbGap is the verb of a gap record.
+const VerbGap = "gap"
+
+// gapEvent is the record of a gap in this log.
+func (l *Log) gapEvent(why string) *audit.Event {
+	now := audit.MicroTime{Time: l.cfg.Clock()}
+	e := &audit.Event{
+		Level: audit.LevelMetadata, AuditID: newAuditID(), Stage: audit.StageResponseComplete,
+		RequestURI: "/audit/logs/" + l.cfg.ID, Verb: VerbGap, User: audit.UserInfo{Username: self},
+		ObjectRef:                &audit.ObjectReference{APIGroup: "audit.gatehouse.dev", Resource: "logs", Name: l.cfg.ID},
+		RequestReceivedTimestamp: now, StageTimestamp: now,
+	}
+	e.Annotate(audit.AnnotationGap, why)
+	return e
+}
+
+// newAuditID returns a random UUID.
+func newAuditID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// recordUnclean records that the log was not closed.
+func (l *Log) recordUnclean(r *recovery) {
+	e := l.gapEvent(r.gap)
+	if !r.lastAt.IsZero() {
+		e.Annotate("audit.gatehouse.dev/last-record", r.lastAt.UTC().Format(time.RFC3339Nano))
+	}
+	l.put(e)
+}
+
+// recordGap records what could not be written.
+func (l *Log) recordGap(m missed) {
+	e := l.gapEvent(fmt.Sprintf("the log could not be written since %s", m.since.UTC().Format(time.RFC3339Nano)))
+	e.Annotate(audit.AnnotationGapCount, strconv.FormatUint(m.unrecorded, 10))
+	e.Annotate("audit.gatehouse.dev/refused-count", strconv.FormatUint(m.refused, 10))
+	l.put(e)
+}
+
+// put appends an event of the log itself without waiting for it.
+func (l *Log) put(e *audit.Event) {
+	frame, err := l.encode(nil, "", e)
+	if err == nil {
+		_, err = l.enqueue(frame, 1, true)
+	}
+	if err != nil {
+		l.cfg.Logger.Error("audit gap cannot be recorded", "error", err)
+	}
+}
+
+// runSealer compresses finished segments, those found at the start first. A
+// segment that cannot be sealed stays readable as it is and is tried again at
+// the next start.
+func (l *Log) runSealer(found []sealTask) {
+	sealer, err := segment.NewSealer()
+	if err != nil {
+		l.cfg.Logger.Error("audit segments are not compressed", "error", err)
+	}
+	seal := func(t sealTask) {
+		if sealer == nil {
+			return
+		}
+		if err := sealer.Seal(l.cfg.FS, l.dir, t.first, t.bundles); err != nil {
+			l.cfg.Logger.Error("audit segment cannot be sealed", "first", t.first, "error", err)
+		}
+	}
+	for _, t := range found {
+		seal(t)
+	}
+	for t := range l.toSeal {
+		seal(t)
+	}
+}
+
+// writeClose writes the final checkpoint and the close marker. The goroutines
+// have ended.
+func (l *Log) writeClose() error {
+	var b []byte
+	if size := l.t.tree.Size(); size > 0 {
+		signed, err := l.signer.Checkpoint(checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: size, Root: l.t.tree.Root()})
+		if err != nil {
+			return err
+		}
+		if err := vfs.WriteFile(l.cfg.FS, l.dir+"/"+checkpointFile, signed); err != nil {
+			return err
+		}
+		l.signed.Store(&signedHead{note: signed, size: size, at: l.cfg.Clock()})
+		b = segment.AppendFrame(b, segment.KindCheckpoint, signed)
+	}
+	b = segment.AppendFrame(b, segment.KindClose, nil)
+	w := &l.w
+	if w.dirty {
+		if err := w.file.Truncate(w.offset); err != nil {
+			return err
+		}
+	}
+	if _, err := w.file.WriteAt(b, w.offset); err != nil {
+		return err
+	}
+	w.offset += int64(len(b))
+	return w.file.Sync()
+}

@@ -1,0 +1,180 @@
+package ledger
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+)
+
+// Log is an open log. All methods are safe for concurrent use. The owner calls
+// [Log.Close], which waits for the log's goroutines.
+type Log struct {
+	dir      string
+	cfg      Config
+	redactor *audit.Redactor
+	signer   *checkpoint.Signer
+	lock     io.Closer
+
+	mu      sync.Mutex // guards what follows up to the next blank line
+	pending *group
+	spare   [][]byte
+	closed  bool
+	broken  error // a failed sync that has not been made good
+	dedup   window
+	missed  missed
+	failing bool // the last write failed; for logging the change only
+
+	wake     chan struct{} // tells the writer that something is pending
+	jobs     chan job      // from writer to syncer, in order
+	stop     chan struct{} // closed by Close after closed was set
+	toSeal   chan sealTask
+	writerWG sync.WaitGroup
+	syncWG   sync.WaitGroup
+	sealWG   sync.WaitGroup
+
+	// fileMu keeps the syncer's repair and the writer apart.
+	fileMu sync.Mutex
+	w      writer // of the writer goroutine, under fileMu
+	handed uint64 // jobs written, under fileMu
+
+	// Of the syncer goroutine alone.
+	t        treeState
+	received uint64 // jobs taken from the writer
+	dead     error  // why nothing can be synced any more before the next Open
+
+	size      atomic.Uint64 // records written
+	synced    atomic.Uint64 // records on disk
+	signed    atomic.Pointer[signedHead]
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// treeState is the tree over all synced records.
+type treeState struct {
+	tree     merkle.Tree
+	bundles  []merkle.Hash // of the segment that is being filled
+	first    uint64        // where that segment begins
+	file     vfs.File      // its file
+	lastSign time.Time
+}
+
+type signedHead struct {
+	note []byte
+	size uint64
+	at   time.Time
+}
+
+// missed counts records that could not be written, for the gap record that
+// follows when writing works again.
+type missed struct {
+	// unrecorded buffered events may be about requests that were served
+	// nevertheless; refused durable ones are not.
+	unrecorded, refused uint64
+	since               time.Time
+	why                 error
+}
+
+func (m *missed) any() bool { return m.unrecorded+m.refused > 0 }
+
+// sealTask is a finished segment.
+type sealTask struct {
+	first   uint64
+	bundles []merkle.Hash
+}
+
+// Stats is the state of a log.
+type Stats struct {
+	// Size is the number of records handed to the operating system, Synced of
+	// those on disk, Signed of those under the newest checkpoint.
+	Size, Synced, Signed uint64
+	// Checkpoint is the newest signed checkpoint, nil before the first.
+	Checkpoint   []byte
+	CheckpointAt time.Time
+	// Unrecorded and Refused count the buffered and the durable events that
+	// could not be written since storage stopped working, which the next gap
+	// record will tell; Err is why it does not work, or nil.
+	Unrecorded, Refused uint64
+	Err                 error
+}
+
+// Stats returns the state of the log.
+func (l *Log) Stats() Stats {
+	s := Stats{Size: l.size.Load(), Synced: l.synced.Load()}
+	if head := l.signed.Load(); head != nil {
+		s.Signed, s.Checkpoint, s.CheckpointAt = head.size, head.note, head.at
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.Unrecorded, s.Refused, s.Err = l.missed.unrecorded, l.missed.refused, l.broken
+	if s.Err == nil && l.failing {
+		s.Err = l.missed.why
+	}
+	return s
+}
+
+// VerifierKey returns the log's public key in the signed-note format.
+func (l *Log) VerifierKey() string { return l.signer.VerifierKey() }
+
+// Dir returns the directory of the log.
+func (l *Log) Dir() string { return l.dir }
+
+// miss counts a record that storage refused.
+func (l *Log) miss(durability audit.Durability, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if !l.missed.any() {
+		l.missed.since, l.missed.why = l.cfg.Clock(), err
+	}
+	if durability == audit.Buffered {
+		l.missed.unrecorded++
+	} else {
+		l.missed.refused++
+	}
+}
+
+// Close takes no more events, writes and syncs what was taken, signs the final
+// checkpoint and releases the directory. It may be called more than once.
+func (l *Log) Close() error {
+	l.closeOnce.Do(func() {
+		l.mu.Lock()
+		l.closed = true
+		l.mu.Unlock()
+		close(l.stop)
+		l.writerWG.Wait()
+		close(l.jobs)
+		l.syncWG.Wait()
+		close(l.toSeal)
+		l.sealWG.Wait()
+		l.closeErr = l.finish()
+		if err := l.lock.Close(); l.closeErr == nil {
+			l.closeErr = err
+		}
+	})
+	return l.closeErr
+}
+
+// finish ends the files after every goroutine has ended.
+func (l *Log) finish() error {
+	l.mu.Lock()
+	broken := l.broken
+	l.mu.Unlock()
+	if broken != nil {
+		l.w.file.Close()
+		return fmt.Errorf("close audit log: %w", broken)
+	}
+	if err := l.writeClose(); err != nil {
+		l.w.file.Close()
+		return fmt.Errorf("close audit log: %w", err)
+	}
+	return l.w.file.Close()
+}

@@ -1,0 +1,268 @@
+package ledger
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// writer is the active segment.
+type writer struct {
+	file   vfs.File
+	first  uint64 // index of its first record
+	next   uint64 // index of the next record
+	offset int64  // where the next frame goes
+	// dirty is set when bytes beyond offset may have been written by a write
+	// that failed; they are cut off before the next.
+	dirty bool
+}
+
+// job is a part of a group that stands in one file.
+type job struct {
+	group  *group
+	buf    []byte
+	file   vfs.File
+	offset int64
+	last   bool // the group's last part
+	// begins is set on the first part in a new segment: its first record.
+	begins *uint64
+}
+
+// runWriter takes pending groups until the log is closed and empty.
+func (l *Log) runWriter() {
+	stop := l.stop
+	for {
+		select {
+		case <-l.wake:
+		case <-stop:
+			stop = nil
+			// closed is set, so nothing new is admitted: one more turn is enough.
+			if g := l.take(); g != nil {
+				l.writeGroup(g)
+			}
+			return
+		}
+		if g := l.take(); g != nil {
+			l.writeGroup(g)
+		}
+	}
+}
+
+// take replaces the pending group by an empty one.
+func (l *Log) take() *group {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending.buf) == 0 {
+		return nil
+	}
+	g := l.pending
+	var buf []byte
+	if n := len(l.spare); n > 0 {
+		buf, l.spare = l.spare[n-1], l.spare[:n-1]
+	}
+	l.pending = newGroup(buf)
+	return g
+}
+
+// recycle keeps a group's buffer for a later one.
+func (l *Log) recycle(buf []byte) {
+	if cap(buf) > maxPooled {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.spare) < 4 {
+		l.spare = append(l.spare, buf[:0])
+	}
+}
+
+// writeGroup stamps and writes a group and hands it to the syncer.
+func (l *Log) writeGroup(g *group) {
+	stamp(g.buf, l)
+	l.fileMu.Lock()
+	parts, err := l.write(g)
+	l.handed += uint64(len(parts))
+	l.fileMu.Unlock()
+	l.noteWrite(err)
+	if err != nil {
+		err = fault.Wrap(fault.Unavailable, unwritable, err)
+		l.fail(g, err)
+		close(g.written)
+		return
+	}
+	l.size.Store(l.w.next)
+	close(g.written)
+	for _, p := range parts {
+		l.jobs <- p
+	}
+}
+
+// fail ends a group that did not get into the log. Its written channel is left
+// to the caller.
+func (l *Log) fail(g *group, err error) {
+	g.writeErr, g.syncErr = err, err
+	l.mu.Lock()
+	l.dedup.settle(g.keys, g, true)
+	l.mu.Unlock()
+	close(g.synced)
+}
+
+// stamp gives every record of a group the same time: that of its writing.
+func stamp(buf []byte, l *Log) {
+	now := l.cfg.Clock()
+	for len(buf) > 0 {
+		frame, rest := segment.NextFrame(buf)
+		if segment.Kind(frame[segment.PrefixOffset]) == segment.KindRecord {
+			segment.Stamp(frame, now)
+		}
+		buf = rest
+	}
+}
+
+// write puts a group into the active segment, or into it and new ones. On an
+// error nothing of the group is in the log.
+func (l *Log) write(g *group) ([]job, error) {
+	w := &l.w
+	l.mu.Lock()
+	broken := l.broken
+	l.mu.Unlock()
+	if broken != nil {
+		return nil, broken
+	}
+	if w.dirty {
+		if err := w.file.Truncate(w.offset); err != nil {
+			return nil, fmt.Errorf("cut off a failed write: %w", err)
+		}
+		w.dirty = false
+	}
+	before := *w
+	var parts []job
+	var begun []vfs.File
+	undo := func(err error) ([]job, error) {
+		for _, f := range begun {
+			f.Close()
+		}
+		for i := len(parts) - 1; i >= 0; i-- {
+			if b := parts[i].begins; b != nil {
+				// The name must not stay in the way of the next attempt.
+				if rmErr := l.cfg.FS.Remove(l.dir + "/" + segment.RawName(*b)); rmErr != nil {
+					err = fmt.Errorf("%w (and remove the segment begun: %w)", err, rmErr)
+				}
+			}
+		}
+		*w = before
+		w.dirty = true
+		if truncErr := w.file.Truncate(w.offset); truncErr == nil {
+			w.dirty = false
+		}
+		return nil, err
+	}
+	rest := g.buf
+	var begins *uint64
+	for len(rest) > 0 {
+		n, records, full := l.room(rest)
+		if n > 0 {
+			parts = append(parts, job{group: g, buf: rest[:n], file: w.file, offset: w.offset, begins: begins})
+			begins = nil
+			if _, err := w.file.WriteAt(rest[:n], w.offset); err != nil {
+				return undo(err)
+			}
+			w.offset += int64(n)
+			w.next += records
+			rest = rest[n:]
+		}
+		if full {
+			f, offset, err := l.begin(w.next)
+			if err != nil {
+				return undo(err)
+			}
+			begun = append(begun, f)
+			first := w.next
+			begins = &first
+			*w = writer{file: f, first: first, next: first, offset: offset}
+			// An empty part carries the new segment to the syncer even when
+			// nothing of this group is left for it.
+			if len(rest) == 0 {
+				parts = append(parts, job{group: g, file: f, offset: offset, begins: begins})
+			}
+		}
+	}
+	parts[len(parts)-1].last = true
+	return parts, nil
+}
+
+// room says how much of buf goes into the active segment, and whether the
+// segment is full after that.
+func (l *Log) room(buf []byte) (n int, records uint64, full bool) {
+	w := &l.w
+	for n < len(buf) {
+		length := segment.FrameOverhead + int(binary.LittleEndian.Uint32(buf[n:]))
+		kind := segment.Kind(buf[n+segment.PrefixOffset])
+		n += length
+		if kind != segment.KindRecord {
+			continue
+		}
+		records++
+		total := w.next + records - w.first
+		if (w.next+records)%merkle.BundleWidth == 0 &&
+			(total >= l.cfg.SegmentRecords || w.offset+int64(n) >= l.cfg.SegmentBytes) {
+			return n, records, true
+		}
+	}
+	return n, records, false
+}
+
+// begin creates the segment whose first record is first.
+func (l *Log) begin(first uint64) (vfs.File, int64, error) {
+	name := l.dir + "/" + segment.RawName(first)
+	f, err := l.cfg.FS.Create(name)
+	if err != nil {
+		return nil, 0, err
+	}
+	start, err := segment.AppendRawStart(nil, segment.Header{
+		Log: l.cfg.ID, Origin: l.cfg.Origin, First: first, At: l.cfg.Clock().UTC(), Boot: l.cfg.BootID,
+	})
+	if err == nil {
+		_, err = f.WriteAt(start, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = l.cfg.FS.SyncDir(l.dir)
+	}
+	if err != nil {
+		f.Close()
+		if rmErr := l.cfg.FS.Remove(name); rmErr != nil {
+			err = fmt.Errorf("%w (and remove the segment begun: %w)", err, rmErr)
+		}
+		return nil, 0, err
+	}
+	return f, int64(len(start)), nil
+}
+
+// noteWrite logs the change between working and failing storage, and asks for
+// a gap record when it works again.
+func (l *Log) noteWrite(err error) {
+	l.mu.Lock()
+	changed := l.failing != (err != nil)
+	l.failing = err != nil
+	var gap missed
+	if err == nil && l.missed.any() && l.broken == nil {
+		gap, l.missed = l.missed, missed{}
+	}
+	l.mu.Unlock()
+	if changed && err != nil {
+		l.cfg.Logger.Error("audit log cannot be written", "error", err)
+	}
+	if changed && err == nil {
+		l.cfg.Logger.Info("audit log is written again")
+	}
+	if gap.any() {
+		l.recordGap(gap)
+	}
+}
