@@ -66,3 +66,16 @@ func table[T Object](columns []Column[T], nameLast bool) ([]metav1.TableColumnDe
 		return row
 	}
 }
+
+// CreatedAt is the CREATED AT column that upstream shows for kinds without
+// columns of their own in its printer.
+func CreatedAt[T Object]() Column[T] {
+	return Column[T]{
+		Name:        "Created At",
+		Type:        "date",
+		Description: "When the object was created.",
+		Value: func(obj T) any {
+			return obj.GetCreationTimestamp().UTC().Format(time.RFC3339)
+		},
+	}
+}

@@ -1,0 +1,84 @@
+// Package all is the list of the kinds that the control plane serves. A kind
+// that is not listed here does not exist; the generic tests range over the
+// list. Start with [List].
+package all
+
+import (
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrolebinding"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/configmap"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/event"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/lease"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/localsubjectaccessreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/node"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/pod"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/role"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/rolebinding"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/secret"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/selfsubjectaccessreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/selfsubjectreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/selfsubjectrulesreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/serviceaccount"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/site"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/subjectaccessreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/tokenreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicy"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicybinding"
+)
+
+// Deps is what the kinds need from the rest of the program. Every function is
+// required.
+type Deps struct {
+	// AssignDomain guards the domain label of namespaces.
+	AssignDomain namespace.AssignDomain
+	// IssueToken answers serviceaccounts/token.
+	IssueToken serviceaccount.IssueToken
+	// The escalation checks of the RBAC kinds.
+	CheckRole               role.Check
+	CheckClusterRole        clusterrole.Check
+	CheckRoleBinding        rolebinding.Check
+	CheckClusterRoleBinding clusterrolebinding.Check
+	// CheckSigner guards the approval and the signing of certificate requests.
+	CheckSigner certificatesigningrequest.CheckSigner
+	// CompileExpressions, CheckPolicyParams and CheckBindingParams belong to
+	// admission policies.
+	CompileExpressions validatingadmissionpolicy.CompileExpressions
+	CheckPolicyParams  validatingadmissionpolicy.CheckParams
+	CheckBindingParams validatingadmissionpolicybinding.CheckParams
+	// ReviewToken, Decide and ListRules answer reviews.
+	ReviewToken tokenreview.ReviewToken
+	Decide      subjectaccessreview.Decide
+	ListRules   selfsubjectrulesreview.ListRules
+}
+
+// List returns every kind that is served.
+func List(d Deps) []resource.Kind {
+	return []resource.Kind{
+		namespace.New(d.AssignDomain),
+		configmap.New(),
+		secret.New(),
+		serviceaccount.New(d.IssueToken),
+		node.New(),
+		pod.New(),
+		event.New(),
+		lease.New(),
+		role.New(d.CheckRole),
+		rolebinding.New(d.CheckRoleBinding),
+		clusterrole.New(d.CheckClusterRole),
+		clusterrolebinding.New(d.CheckClusterRoleBinding),
+		certificatesigningrequest.New(d.CheckSigner),
+		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
+		validatingadmissionpolicybinding.New(d.CheckBindingParams),
+		site.New(),
+
+		tokenreview.New(d.ReviewToken),
+		selfsubjectreview.New(),
+		subjectaccessreview.New(d.Decide),
+		localsubjectaccessreview.New(d.Decide),
+		selfsubjectaccessreview.New(d.Decide),
+		selfsubjectrulesreview.New(d.ListRules),
+	}
+}

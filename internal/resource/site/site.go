@@ -1,0 +1,103 @@
+// Package site describes sites: the platforms that are connected to the
+// control plane. It checks what is written about a site; who is recognised as
+// one is decided at the doors. Start with [New].
+package site
+
+import (
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// New describes sites.
+func New() resource.Kind {
+	return resource.Definition[*federationv1alpha1.Site]{
+		Names: resource.Names{
+			GroupVersion: federationv1alpha1.GroupVersion,
+			Kind:         "Site",
+			Resource:     "sites",
+			Singular:     "site",
+		},
+		New:          func() *federationv1alpha1.Site { return &federationv1alpha1.Site{} },
+		NewList:      func() runtime.Object { return &federationv1alpha1.SiteList{} },
+		ValidateName: validateName,
+		Default:      setDefaults,
+		PrepareCreate: func(_ resource.Caller, s *federationv1alpha1.Site) {
+			s.Status = federationv1alpha1.SiteStatus{}
+			s.Generation = 1
+		},
+		PrepareUpdate: func(_ resource.Caller, s, old *federationv1alpha1.Site) {
+			s.Status = old.Status
+			s.Generation = old.Generation
+			if !apiequality.Semantic.DeepEqual(s.Spec, old.Spec) {
+				s.Generation++
+			}
+		},
+		Validate:       validate,
+		ValidateUpdate: validateUpdate,
+		Columns: []resource.Column[*federationv1alpha1.Site]{
+			{
+				Name: "Kind", Description: "The kind of platform.",
+				Value: func(s *federationv1alpha1.Site) any { return string(s.Spec.Kind) },
+			},
+			{
+				Name: "Mode", Description: "How far the control plane decides for the site.",
+				Value: func(s *federationv1alpha1.Site) any { return string(s.Spec.Mode) },
+			},
+			{
+				Name: "Owner", Description: "The namespace that the site belongs to.",
+				Value: func(s *federationv1alpha1.Site) any { return s.Spec.OwnerNamespace },
+			},
+			{
+				Name: "Last Heard", Description: "Time since the site last used one of its doors.",
+				Value: func(s *federationv1alpha1.Site) any { return lastHeard(s) },
+			},
+			resource.Age[*federationv1alpha1.Site](),
+			{
+				Name: "RBAC", Priority: 1, Description: "Whether the RBAC objects of the control plane grant at the site.",
+				Value: func(s *federationv1alpha1.Site) any { return string(s.Spec.Authorization.RBAC) },
+			},
+			{
+				Name: "On Failure", Priority: 1, Description: "What the site makes of an unreachable control plane.",
+				Value: func(s *federationv1alpha1.Site) any { return string(s.Spec.FailurePolicy) },
+			},
+		},
+		Subresources: []resource.Subresource[*federationv1alpha1.Site]{{
+			Name: "status",
+			Prepare: func(_ resource.Caller, s, old *federationv1alpha1.Site) {
+				s.Spec = old.Spec
+				s.Generation = old.Generation
+			},
+			Validate: validateStatus,
+			Fields:   []string{"status"},
+			Ignored:  []string{"spec"},
+		}},
+	}.Kind()
+}
+
+func setDefaults(s *federationv1alpha1.Site) {
+	if s.Spec.Mode == "" {
+		s.Spec.Mode = federationv1alpha1.SiteObserve
+	}
+	if s.Spec.Authorization.RBAC == "" {
+		s.Spec.Authorization.RBAC = federationv1alpha1.SiteRBACNone
+	}
+	if s.Spec.FailurePolicy == "" {
+		s.Spec.FailurePolicy = federationv1alpha1.SiteFailureNoOpinion
+	}
+}
+
+func lastHeard(s *federationv1alpha1.Site) string {
+	latest := -1
+	for i, door := range s.Status.Doors {
+		if door.LastHeard != nil && (latest < 0 || s.Status.Doors[latest].LastHeard.Before(door.LastHeard)) {
+			latest = i
+		}
+	}
+	if latest < 0 {
+		return "<never>"
+	}
+	return resource.Since(*s.Status.Doors[latest].LastHeard)
+}
