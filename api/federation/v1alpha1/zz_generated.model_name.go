@@ -16,6 +16,21 @@ func (in SiteAuthorization) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteCredential) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteCredential"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteCredentialSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteCredentialSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteCredentialStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteCredentialStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SiteDoor) OpenAPIModelName() string {
 	return "dev.gatehouse.federation.v1alpha1.SiteDoor"
 }

@@ -28,6 +28,9 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 	return map[string]common.OpenAPIDefinition{
 		v1alpha1.Site{}.OpenAPIModelName():                                     schema_gatehouse_api_federation_v1alpha1_Site(ref),
 		v1alpha1.SiteAuthorization{}.OpenAPIModelName():                        schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref),
+		v1alpha1.SiteCredential{}.OpenAPIModelName():                           schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref),
+		v1alpha1.SiteCredentialSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref),
+		v1alpha1.SiteCredentialStatus{}.OpenAPIModelName():                     schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref),
 		v1alpha1.SiteDoor{}.OpenAPIModelName():                                 schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref),
 		v1alpha1.SiteLimit{}.OpenAPIModelName():                                schema_gatehouse_api_federation_v1alpha1_SiteLimit(ref),
 		v1alpha1.SiteList{}.OpenAPIModelName():                                 schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
@@ -516,6 +519,134 @@ func schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref common.Refer
 				},
 			},
 		},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteCredential asks for a certificate by which the control plane recognises a site. It is posted to sites/NAME/credential and answered, never stored; the id of the certificate is added to spec.credentials of the site.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata; nothing in it is read.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the caller asks for.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.SiteCredentialSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.SiteCredentialStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.SiteCredentialSpec{}.OpenAPIModelName(), v1alpha1.SiteCredentialStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteCredentialSpec is what the caller asks for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"request": {
+						SchemaProps: spec.SchemaProps{
+							Description: "request is a PKCS#10 certificate request in PEM. Only its public key and its signature are read: the names in the certificate are the site's.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"expirationSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationSeconds is the wished life of the certificate, from 600 (10 minutes) to 31536000 (a year). Default: 31536000.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"replace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "replace makes the new certificate the only one by which the site is recognised; otherwise it is added to those that are.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"request"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteCredentialStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"certificate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "certificate in PEM.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID names the certificate in records and bans (X509SHA256=...).",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationTimestamp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTimestamp is when the certificate ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"servingCA": {
+						SchemaProps: spec.SchemaProps{
+							Description: "servingCA is the PEM of the authorities by which the site recognises the control plane.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
 	}
 }
 
