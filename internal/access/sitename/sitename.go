@@ -136,6 +136,13 @@ func Reserved(name string) bool {
 	return name == SitesGroup || strings.HasPrefix(name, SiteUserPrefix)
 }
 
+// IsServiceAccount reports whether a user name is that of a service account:
+// system:serviceaccount:NAMESPACE:NAME with names that the API accepts.
+func IsServiceAccount(user string) bool {
+	_, ok := serviceAccountNamespace(user)
+	return ok
+}
+
 func ordinaryGroup(group string) bool {
 	return group == Authenticated ||
 		group != "" && !strings.HasPrefix(group, reserved) && !strings.HasPrefix(group, Prefix)

@@ -1,0 +1,105 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+)
+
+// Config is what an [Authorizer] needs.
+type Config struct {
+	Policy *Policy
+	// Fresh returns an error, of kind Unavailable, while the policy may be
+	// older than decisions are allowed to be. Nil means always fresh. It is
+	// called for every decision and must not block.
+	Fresh func() error
+}
+
+// Authorizer answers questions about rights. It is safe for concurrent use.
+type Authorizer struct{ config Config }
+
+// New returns an authorizer over config.Policy.
+func New(config Config) (*Authorizer, error) {
+	if config.Policy == nil {
+		return nil, errors.New("authorizer: a policy is required")
+	}
+	if config.Fresh == nil {
+		config.Fresh = func() error { return nil }
+	}
+	return &Authorizer{config}, nil
+}
+
+// Ready returns an error of kind Unavailable while decisions are refused.
+func (a *Authorizer) Ready() error {
+	if err := a.config.Policy.Ready(); err != nil {
+		return err
+	}
+	return a.config.Fresh()
+}
+
+// Decide answers whether subject may do what q describes in the control
+// plane; q's User, Groups and Site are not read. An error, of kind
+// Unavailable, means that nothing was decided: the caller must refuse.
+func (a *Authorizer) Decide(_ context.Context, subject Subject, q authz.Request) (Decision, error) {
+	if err := a.Ready(); err != nil {
+		return Decision{}, err
+	}
+	return decide(a.config.Policy.Snapshot(), &subject, q), nil
+}
+
+// decide is Decide on one state of the policy, for questions that are asked
+// together.
+func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decision {
+	q.User, q.Groups, q.Site = subject.Name, subject.Groups, ""
+	if takesSiteName(&q) {
+		return Decision{ruling: byReservedName}
+	}
+	d := snapshot.Decide(&q)
+	// The engine comes first, because a deny binds superusers too.
+	if d.Effect() != authz.Deny && subject.isSuperuser() {
+		return Decision{ruling: bySuperuser}
+	}
+	return Decision{engine: d}
+}
+
+// takesSiteName reports whether q asks to impersonate a site. It covers the
+// constrained verbs, impersonate:MODE, too.
+func takesSiteName(q *authz.Request) bool {
+	return q.ResourceRequest && (q.Verb == impersonate || strings.HasPrefix(q.Verb, impersonate+":")) &&
+		(q.Resource == "users" || q.Resource == "groups") && sitename.Reserved(q.Name)
+}
+
+// Rules returns every rule that subject holds in a namespace, or everywhere
+// when namespace is empty, and the grants whose role does not exist. The
+// rules of [SuperuserGroup] come first for its members.
+func (a *Authorizer) Rules(_ context.Context, subject Subject, namespace string) (rules []authz.Rule, missing []authz.Grant, err error) {
+	if err := a.Ready(); err != nil {
+		return nil, nil, err
+	}
+	rules, missing = rulesOf(a.config.Policy.Snapshot(), &subject, namespace)
+	return rules, missing, nil
+}
+
+func rulesOf(snapshot *authz.Snapshot, subject *Subject, namespace string) (rules []authz.Rule, missing []authz.Grant) {
+	if subject.isSuperuser() {
+		rules = everything()
+	}
+	granted, missing := snapshot.RulesFor(&authz.Request{User: subject.Name, Groups: subject.Groups, Namespace: namespace})
+	for _, g := range granted {
+		rules = append(rules, g.Rule)
+	}
+	return rules, missing
+}
+
+// everything is what a superuser may do, and what it takes to set an
+// aggregation rule.
+func everything() []authz.Rule {
+	all := []string{authz.Wildcard}
+	return []authz.Rule{
+		{Verbs: all, APIGroups: all, Resources: all},
+		{Verbs: all, NonResourceURLs: all},
+	}
+}

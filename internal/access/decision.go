@@ -1,0 +1,81 @@
+package access
+
+import (
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+)
+
+// Subject is somebody whose rights are asked about, as authentication (and
+// impersonation) established them.
+type Subject struct {
+	Name   string
+	UID    string
+	Groups []string
+	Extra  map[string][]string
+}
+
+// SuperuserGroup may do everything in the control plane that is not denied.
+// It means nothing in a site's question.
+const SuperuserGroup = "system:masters"
+
+func (s *Subject) isSuperuser() bool { return slices.Contains(s.Groups, SuperuserGroup) }
+
+// Decision is the answer to a question. The zero Decision is a refusal.
+type Decision struct {
+	engine authz.Decision
+	ruling ruling
+}
+
+// ruling is what this package adds to the engine's answer.
+type ruling uint8
+
+const (
+	byEngine ruling = iota
+	bySuperuser
+	byReservedName
+)
+
+const (
+	superuserReason    = `allowed to members of group "` + SuperuserGroup + `"`
+	reservedNameReason = "names of sites cannot be impersonated"
+)
+
+// Effect returns what was decided.
+func (d Decision) Effect() authz.Effect {
+	switch d.ruling {
+	case bySuperuser:
+		return authz.Allow
+	case byReservedName:
+		return authz.Deny
+	default:
+		return d.engine.Effect()
+	}
+}
+
+// Allowed reports whether the effect is authz.Allow.
+func (d Decision) Allowed() bool { return d.Effect() == authz.Allow }
+
+// Denied reports whether the effect is authz.Deny, which no other authorizer
+// may overrule.
+func (d Decision) Denied() bool { return d.Effect() == authz.Deny }
+
+// Reason says in words what decided, and is empty when nothing did.
+func (d Decision) Reason() string {
+	switch d.ruling {
+	case bySuperuser:
+		return superuserReason
+	case byReservedName:
+		return reservedNameReason
+	default:
+		return d.engine.Reason()
+	}
+}
+
+// Grant returns the binding that allowed; ok is false when none did.
+func (d Decision) Grant() (grant authz.Grant, ok bool) {
+	if d.ruling != byEngine {
+		return authz.Grant{}, false
+	}
+	return d.engine.Grant()
+}

@@ -1,0 +1,93 @@
+package access
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+)
+
+// SiteView is a site as its certificate and its Site object establish it,
+// never as a question claims.
+type SiteView struct {
+	// Name is that of the Site object. The site must have been fed to the
+	// policy; what its spec shares is read there.
+	Name string
+}
+
+// DecideForSite answers a site's question about a caller at that site.
+//
+// What grants at a site: its own policies, and, where the Site says so, the
+// RBAC objects of the control plane, read as if the site's namespaces were
+// the control plane's namespaces of the same names. Roles and bindings named
+// system:, bindings labelled as bootstrap and the binding cluster-admin are
+// left out; the roles admin, edit, view and cluster-admin answer wherever
+// somebody bound them on purpose.
+//
+// Of the caller's names only those count that the control plane could have
+// told the site (see package sitename). No group makes a superuser, UID and
+// extra give no right, and a question that names neither or both kinds of
+// attributes is answered with no opinion. A deny is looked for under all
+// names of the question, because a name that we did not give must not help to
+// escape one.
+func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *authorizationv1.SubjectAccessReviewSpec) (Decision, error) {
+	if err := a.Ready(); err != nil {
+		return Decision{}, err
+	}
+	q, ok := RequestFrom(spec.ResourceAttributes, spec.NonResourceAttributes)
+	if !ok || site.Name == "" || spec.User == "" && len(spec.Groups) == 0 {
+		return Decision{}, nil
+	}
+	q.User, q.Groups, q.Site = spec.User, spec.Groups, site.Name
+	snapshot := a.config.Policy.Snapshot()
+	d := snapshot.Decide(&q)
+	if d.Effect() != authz.Allow {
+		return Decision{engine: d}, nil
+	}
+	_, known := sitename.Incoming(q.User, nil)
+	if _, byBinding := d.Grant(); byBinding && !known {
+		// The caller is the site's own; that it shares a group with people of
+		// the control plane, system:authenticated for one, gives it nothing.
+		return Decision{}, nil
+	}
+	if forged := func(group string) bool { return !genuine(q.User, group) }; slices.ContainsFunc(q.Groups, forged) {
+		q.Groups = slices.DeleteFunc(slices.Clone(q.Groups), forged)
+		d = snapshot.Decide(&q)
+	}
+	return Decision{engine: d}, nil
+}
+
+// genuine reports whether a group may stand beside a user in a question: it
+// is not prefixed, or it is what Outgoing tells of exactly this user.
+func genuine(user, group string) bool {
+	if !strings.HasPrefix(group, sitename.Prefix) {
+		return true
+	}
+	caller, known := sitename.Incoming(user, []string{group})
+	return known && len(caller.Groups) == 1
+}
+
+// RequestFrom translates the attributes of a review; exactly one must be
+// given. The API version does not influence decisions and is dropped.
+func RequestFrom(resource *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (q authz.Request, ok bool) {
+	switch {
+	case resource != nil && path == nil:
+		return authz.Request{
+			ResourceRequest: true,
+			Verb:            resource.Verb,
+			APIGroup:        resource.Group,
+			Resource:        resource.Resource,
+			Subresource:     resource.Subresource,
+			Namespace:       resource.Namespace,
+			Name:            resource.Name,
+		}, true
+	case path != nil && resource == nil:
+		return authz.Request{Verb: path.Verb, Path: path.Path}, true
+	default:
+		return authz.Request{}, false
+	}
+}
