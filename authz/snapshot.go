@@ -1,34 +1,134 @@
 package authz
 
+import "hash/maphash"
+
 // Snapshot is one immutable state of the policy. It is safe for concurrent
 // use and its answers never change.
 type Snapshot struct {
-	roles    map[objectKey]Role
-	bindings map[objectKey]Binding
-	ordered  []Binding
-	sites    map[string]Site
+	number version
+	seed   maphash.Seed
+	salt   uint64 // keys the hash of number tuples
+
+	verbs, resources, texts interner // texts: API groups, object names, URLs
+
+	scopeIndex table
+	scopes     vec[scope]
+
+	principalIndex table
+	principals     vec[principal]
+	wides          vec[wide]
+
+	roleIndex  table
+	roles      vec[role]
+	signatures vec[signature] // by role, apart from it to stay in cache
+
+	permissionIndex table
+	permissions     vec[permission]
+	broad, withURLs roleSet
+
+	bindingIndex table
+	bindings     vec[binding]
+
+	sites map[string]Site
+	count Counts
 }
 
-// GrantedRule is one rule a caller holds and the grant that gives it.
-type GrantedRule struct {
-	Rule  Rule
-	Index int // position of the rule in its role
-	Grant Grant
+// Counts says how much policy a snapshot holds.
+type Counts struct {
+	Roles, Bindings int
+	// Unresolved counts the roles that bindings name and that do not exist.
+	Unresolved int
+	// Subjects counts the distinct users and groups that bindings name.
+	Subjects int
 }
 
-// Holder is one subject that may do what was asked.
-type Holder struct {
-	Grant Grant // the grant; Grant.Subject is the holder
-	// ResourceNames is not empty when the grant is limited to objects of
-	// these names and the question named none.
-	ResourceNames []string
+// Counts returns how much policy the snapshot holds.
+func (s *Snapshot) Counts() Counts {
+	c := s.count
+	c.Subjects = int(s.principalIndex.n)
+	return c
+}
+
+// Number returns the sequence number of the transaction that made the
+// snapshot. Within one engine, later snapshots have greater numbers.
+func (s *Snapshot) Number() uint64 { return s.number }
+
+// scope is a namespace that policy names, or one of the two below.
+type scope struct {
+	name     string
+	bindings *seq[uint64] // role<<32|binding
+	refs     uint32       // bindings and roles inside
+}
+
+const (
+	// clusterScope holds cluster roles and cluster bindings.
+	clusterScope = 0
+	// voidScope holds the roles that cannot exist but that bindings name: a
+	// cluster binding of a Role, or a kind that is neither.
+	voidScope = 1
+)
+
+// role is a role that exists or that a binding names.
+type role struct {
+	kind, name string
+	rules      *ruleset // nil while it does not exist
+	scope      uint32
+	refs       uint32 // bindings that name it
+	bootstrap  bool
+}
+
+// binding is stored by value: it is most of what a snapshot holds.
+type binding struct {
+	name     string
+	subjects []subject
+	role     uint32
+	scopeBit uint32 // scope<<1, and 1 when bootstrap
+}
+
+func (b *binding) scope() uint32   { return b.scopeBit >> 1 }
+func (b *binding) bootstrap() bool { return b.scopeBit&1 != 0 }
+
+// subject is one subject of a binding.
+type subject struct {
+	principal uint32 // none when the subject can match nobody
+	// form restores the subject as it was written: its kind in the lower two
+	// bits and, for a service account, the length of its namespace above.
+	form uint32
+}
+
+const (
+	formUser = iota
+	formGroup
+	formServiceAccount
+	formBits = 2
+)
+
+// match is the best grant found so far.
+type match struct {
+	binding, subject, rule uint32
+	found                  bool
+}
+
+// offer takes e if it comes before the best so far: by the binding's name,
+// then by the place of the subject in the binding.
+func (m *match) offer(s *Snapshot, e *entry, rule uint32) {
+	if m.found {
+		if m.binding == e.binding {
+			m.subject = min(m.subject, e.subject)
+			return
+		}
+		if s.bindings.at(m.binding).name < s.bindings.at(e.binding).name {
+			return
+		}
+	}
+	*m = match{e.binding, e.subject, rule, true}
 }
 
 // Decide answers q. The cluster bindings are asked before those of q's
 // namespace; where several bindings allow, the one whose name sorts first is
-// the reason, its first subject that matches the caller and its first rule
-// that permits the action. The answer depends on the policy alone, not on the
-// history of changes that led to it.
+// the reason, with its first subject that matches the caller and its first
+// rule that permits the action. The answer depends on the policy alone, not on
+// the history of changes that led to it.
 //
 // For a question of a site (q.Site is set) RBAC answers only if the site was
 // put with SharedRBAC, without the bootstrap roles and bindings. Names are
@@ -36,160 +136,155 @@ type Holder struct {
 // "gatehouse:system:serviceaccounts…" groups stand for the control plane's
 // service accounts, every other name that begins with "system:", except the
 // group system:authenticated, is the site's own and matches no binding.
-func (s *Snapshot) Decide(q *Request) (d Decision) {
-	s.visit(q, func(i, subject int, b *Binding, role *Role) bool {
-		if role == nil {
-			return true
-		}
-		for r := range role.Rules {
-			if role.Rules[r].Allows(q) {
-				d = Decision{snap: s, binding: uint32(i), subject: uint32(subject), rule: uint32(r), effect: Allow}
-				return false
-			}
-		}
-		return true
-	})
-	return d
-}
-
-// RulesFor returns every rule that the caller of q holds in q's namespace, in
-// the order in which Decide considers them; an empty namespace asks for what
-// holds everywhere. Of q only User, Groups, Namespace and Site are read.
-// missing lists the grants whose role does not exist.
-func (s *Snapshot) RulesFor(q *Request) (rules []GrantedRule, missing []Grant) {
-	s.visit(q, func(i, subject int, b *Binding, role *Role) bool {
-		g := s.grant(uint32(i), uint32(subject))
-		if role == nil {
-			missing = append(missing, g)
-			return true
-		}
-		for r := range role.Rules {
-			rules = append(rules, GrantedRule{role.Rules[r], r, g})
-		}
-		return true
-	})
-	return rules, missing
-}
-
-// WhoCan returns every subject that a binding allows to do what q asks, in
-// the order of the bindings' names, cluster bindings first. Grants limited to
-// object names are included: when q names an object, those that include it;
-// when it names none, all of them, with their names. q's User and Groups are
-// not read. Groups are not expanded: the engine does not know their members.
-func (s *Snapshot) WhoCan(q *Request) []Holder {
-	var out []Holder
-	for i := range s.ordered {
-		b := &s.ordered[i]
-		names, ok := s.bindingAllows(b, q)
-		for j := range b.Subjects {
-			if g := s.grant(uint32(i), uint32(j)); ok && (g.Subject.Kind != ServiceAccount || g.Subject.Namespace != "") {
-				out = append(out, Holder{g, names})
-			}
-		}
+//
+// Decide does not allocate, unless the joined resource and subresource are
+// longer than any real ones.
+func (s *Snapshot) Decide(q *Request) Decision {
+	if !s.answers(q) {
+		return Decision{}
 	}
-	return out
-}
-
-// bindingAllows reports whether the binding's role permits q's action where q
-// asks; names is set when it does so for some object names only.
-func (s *Snapshot) bindingAllows(b *Binding, q *Request) (names []string, ok bool) {
-	if b.Namespace != "" && b.Namespace != q.Namespace || b.RoleKind == RoleKind && b.Namespace == "" {
-		return nil, false
+	var c query
+	c.init(s, q)
+	ns := none
+	if q.Namespace != "" {
+		ns = s.findScope(q.Namespace)
 	}
-	key := objectKey{"", b.RoleName}
-	if b.RoleKind == RoleKind {
-		key.namespace = b.Namespace
-	}
-	role := s.roles[key]
-	for i := range role.Rules {
-		r := role.Rules[i]
-		if r.Allows(q) {
-			return nil, true
+	var cluster, local match
+	for from := 0; from <= len(q.Groups); from += callers {
+		var ps [callers]*principal
+		n := s.callers(q, from, &ps)
+		for _, p := range ps[:n] {
+			c.scan(p, clusterScope, &cluster)
 		}
-		if limited := r.ResourceNames; len(limited) > 0 && q.Name == "" {
-			r.ResourceNames = nil
-			if r.Allows(q) {
-				names = append(names, limited...)
-			}
-		}
-	}
-	return names, len(names) > 0
-}
-
-func (s *Snapshot) grant(binding, subject uint32) Grant {
-	b := &s.ordered[binding]
-	g := Grant{Namespace: b.Namespace, Name: b.Name, RoleKind: b.RoleKind, RoleName: b.RoleName, Subject: b.Subjects[subject]}
-	if g.Subject.Kind == ServiceAccount && g.Subject.Namespace == "" {
-		g.Subject.Namespace = b.Namespace
-	}
-	return g
-}
-
-func (s *Snapshot) visit(q *Request, f func(i, subject int, b *Binding, role *Role) bool) {
-	if q.Site != "" && !s.sites[q.Site].SharedRBAC {
-		return
-	}
-	for i := range s.ordered {
-		b := &s.ordered[i]
-		if b.Namespace != "" && b.Namespace != q.Namespace || q.Site != "" && (b.Bootstrap || isBootstrapName(b.Name)) {
+		if ns == none || cluster.found {
 			continue
 		}
-		for j := range b.Subjects {
-			if !applies(&b.Subjects[j], b.Namespace, q) {
-				continue
+		for _, p := range ps[:n] {
+			c.scan(p, ns, &local)
+		}
+	}
+	if !cluster.found {
+		cluster = local
+	}
+	if !cluster.found {
+		return Decision{}
+	}
+	return Decision{snap: s, binding: cluster.binding, subject: cluster.subject, rule: cluster.rule, effect: Allow}
+}
+
+// scan offers best every grant of p in the scope that permits the action.
+func (c *query) scan(p *principal, scope uint32, best *match) {
+	if p.tree != nil {
+		c.scanTree(p, scope, best)
+		return
+	}
+	es := p.flat(scope)
+	for i := range es {
+		c.try(&es[i], best)
+	}
+}
+
+func (c *query) scanTree(p *principal, scope uint32, best *match) {
+	p.tree.from(func(e entry) bool { return e.scope < scope }, func(e entry) bool {
+		if e.scope != scope {
+			return false
+		}
+		c.try(&e, best)
+		return true
+	})
+}
+
+func (c *query) try(e *entry, best *match) {
+	if e.role == wideRole {
+		c.scanWide(c.s.wides.at(e.binding), best)
+		return
+	}
+	if rule, ok := c.permits(e.role); ok && c.usable(e) {
+		best.offer(c.s, e, rule)
+	}
+}
+
+// answers reports whether RBAC may answer the question at all.
+func (s *Snapshot) answers(q *Request) bool { return q.Site == "" || s.sites[q.Site].SharedRBAC }
+
+// callers is how many of the caller's names are looked up together, so that
+// their cache misses overlap.
+const callers = 16
+
+// callers looks up the caller's names from the given one on, 0 being the user
+// and i the group before i, and returns how many of them policy knows.
+func (s *Snapshot) callers(q *Request, from int, ps *[callers]*principal) int {
+	if s.principalIndex.n == 0 {
+		return 0
+	}
+	var (
+		names [callers]string
+		ids   [callers]uint32
+		group [callers]bool
+		n     int
+	)
+	for i := from; i <= len(q.Groups) && i < from+callers; i++ {
+		name, ok := "", true
+		if i == 0 {
+			if name = q.User; q.Site != "" {
+				name, ok = controlPlaneUser(name)
 			}
-			ns := ""
-			if b.RoleKind == RoleKind {
-				ns = b.Namespace
+		} else {
+			if name = q.Groups[i-1]; q.Site != "" {
+				name, ok = controlPlaneGroup(name)
 			}
-			role, ok := s.roles[objectKey{ns, b.RoleName}]
-			if b.RoleKind == RoleKind && ns == "" || b.RoleKind != RoleKind && b.RoleKind != ClusterRoleKind {
-				ok = false
-			}
-			if ok && q.Site != "" && (role.Bootstrap || isBootstrapName(role.Name)) {
-				break
-			}
-			p := &role
-			if !ok {
-				p = nil
-			}
-			if !f(i, j, b, p) {
-				return
-			}
-			break
+		}
+		if !ok {
+			continue
+		}
+		names[n], group[n] = name, i > 0
+		n++
+	}
+	for i, name := range names[:n] {
+		ids[i] = s.hash2(name, salt(group[i]))
+	}
+	for i, name := range names[:n] {
+		ids[i] = s.findPrincipal(ids[i], name, group[i])
+	}
+	found := 0
+	for _, id := range ids[:n] {
+		if id != none {
+			ps[found] = s.principals.at(id)
+			found++
+		}
+	}
+	return found
+}
+
+// findScope returns the number of a namespace, or none.
+func (s *Snapshot) findScope(name string) uint32 {
+	for p := s.scopeIndex.probe(s.hash(name)); ; {
+		id, ok := p.next()
+		if !ok {
+			return none
+		}
+		if s.scopes.at(id).name == name {
+			return id
 		}
 	}
 }
 
-func applies(sub *Subject, namespace string, q *Request) bool {
-	switch sub.Kind {
-	case User, ServiceAccount:
-		user := q.User
-		if q.Site != "" {
-			var ok bool
-			if user, ok = controlPlaneUser(user); !ok {
-				return false
-			}
-		}
-		if sub.Kind == User {
-			return sub.Name == user
-		}
-		if sub.Namespace != "" {
-			namespace = sub.Namespace
-		}
-		return namespace != "" && user == serviceAccountPrefix+namespace+":"+sub.Name
-	case Group:
-		for _, g := range q.Groups {
-			if q.Site != "" {
-				var ok bool
-				if g, ok = controlPlaneGroup(g); !ok {
-					continue
-				}
-			}
-			if g == sub.Name {
-				return true
-			}
-		}
+// grant returns the binding and its subject in public form.
+func (s *Snapshot) grant(binding, subject uint32) Grant {
+	b := s.bindings.at(binding)
+	r := s.roles.at(b.role)
+	g := Grant{Namespace: s.scopes.at(b.scope()).name, Name: b.name, RoleKind: r.kind, RoleName: r.name}
+	sub := b.subjects[subject]
+	name := s.principals.at(sub.principal).name
+	switch sub.form & (1<<formBits - 1) {
+	case formUser:
+		g.Subject = Subject{Kind: User, Name: name}
+	case formGroup:
+		g.Subject = Subject{Kind: Group, Name: name}
+	case formServiceAccount:
+		name = name[len(serviceAccountPrefix):]
+		n := sub.form >> formBits
+		g.Subject = Subject{Kind: ServiceAccount, Namespace: name[:n], Name: name[n+1:]}
 	}
-	return false
+	return g
 }

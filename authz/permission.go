@@ -1,0 +1,185 @@
+package authz
+
+// permission is the set of roles that have a rule for one verb, API group and
+// resource, word for word; wildcards are words here. With nameVerb in place of
+// a verb it is the set of roles with a rule for one object name and resource.
+type permission struct {
+	key   permissionKey
+	all   roleSet // by a rule for every object
+	named roleSet // by a rule limited to names
+}
+
+type permissionKey struct{ verb, group, resource uint32 }
+
+const nameVerb = none - 1
+
+// maxCombinations bounds what one role may add to the permission index. A role
+// beyond it stands in Snapshot.broad instead and is compared in full.
+const maxCombinations = 4096
+
+func (k permissionKey) hash(seed uint64) uint32 {
+	return mix(seed^(uint64(k.verb)<<32|uint64(k.group))*0xff51afd7ed558ccd, k.resource)
+}
+
+// combinations counts the keys of a role's rules, stopping early when there
+// are too many.
+func (rs *ruleset) combinations() int {
+	n := 0
+	for i := range rs.rules {
+		r := &rs.rules[i]
+		res := len(rs.resources(r))
+		n += min(len(rs.verbs(r)), maxCombinations+1)*min(len(rs.groups(r)), maxCombinations+1)*min(res, maxCombinations+1) +
+			len(rs.names(r))*res
+		if n > maxCombinations {
+			return n
+		}
+	}
+	return n
+}
+
+// keys visits every key of the role; named tells which of its sets is meant.
+func (rs *ruleset) keys(visit func(k permissionKey, named bool)) {
+	for i := range rs.rules {
+		r := &rs.rules[i]
+		names := rs.names(r)
+		for _, res := range rs.resources(r) {
+			for _, v := range rs.verbs(r) {
+				for _, g := range rs.groups(r) {
+					visit(permissionKey{v, g, res}, len(names) > 0)
+				}
+			}
+			for _, n := range names {
+				visit(permissionKey{nameVerb, n, res}, true)
+			}
+		}
+	}
+}
+
+func (s *Snapshot) findPermission(k permissionKey) uint32 {
+	for p := s.permissionIndex.probe(k.hash(s.salt)); ; {
+		id, ok := p.next()
+		if !ok {
+			return none
+		}
+		if s.permissions.at(id).key == k {
+			return id
+		}
+	}
+}
+
+// index enters a role into the permission index.
+func (t *Tx) index(role uint32, rs *ruleset) {
+	if rs.urls {
+		t.s.withURLs.add(t.v, role)
+	}
+	if rs.broad {
+		t.s.broad.add(t.v, role)
+		return
+	}
+	rs.keys(func(k permissionKey, named bool) {
+		id := t.s.findPermission(k)
+		if id == none {
+			id = take(&t.w.permissions, &t.s.permissions, t.v)
+			t.s.permissions.edit(t.v, id).key = k
+			t.s.permissionIndex.insert(t.v, k.hash(t.s.salt), id)
+		}
+		p := t.s.permissions.edit(t.v, id)
+		if named {
+			p.named.add(t.v, role)
+		} else {
+			p.all.add(t.v, role)
+		}
+	})
+}
+
+// unindex takes a role out of the permission index.
+func (t *Tx) unindex(role uint32, rs *ruleset) {
+	t.s.withURLs.remove(t.v, role)
+	if rs.broad {
+		t.s.broad.remove(t.v, role)
+		return
+	}
+	rs.keys(func(k permissionKey, named bool) {
+		id := t.s.findPermission(k)
+		if id == none {
+			return // an equal key of the same role was the last
+		}
+		p := t.s.permissions.edit(t.v, id)
+		if named {
+			p.named.remove(t.v, role)
+		} else {
+			p.all.remove(t.v, role)
+		}
+		if p.all.empty() && p.named.empty() {
+			t.s.permissionIndex.remove(t.v, k.hash(t.s.salt), id)
+			give(&t.w.permissions, &t.s.permissions, t.v, id)
+		}
+	})
+}
+
+// sets visits the sets of roles that together hold every role which may permit
+// the query's action, until visit returns false: exact is false where a role
+// of the set must still be compared in full.
+func (c *query) sets(visit func(set *roleSet, exact bool) bool) bool {
+	s := c.s
+	if !c.q.ResourceRequest {
+		return visit(&s.withURLs, false)
+	}
+	if !s.broad.empty() && !visit(&s.broad, false) {
+		return false
+	}
+	for _, res := range [3]uint32{star, c.resource, c.anySub} {
+		if res == none {
+			continue
+		}
+		for _, g := range [2]uint32{star, c.group()} {
+			if g == none {
+				continue
+			}
+			for _, v := range [2]uint32{star, c.verb} {
+				if v == none {
+					continue
+				}
+				if id := s.findPermission(permissionKey{v, g, res}); id != none {
+					if !visit(&s.permissions.at(id).all, true) {
+						return false
+					}
+				}
+			}
+		}
+		if c.name() == none {
+			continue
+		}
+		if id := s.findPermission(permissionKey{nameVerb, c.name(), res}); id != none {
+			if !visit(&s.permissions.at(id).named, false) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// candidates visits the roles of own that may permit the query's action,
+// some of them twice, until visit returns false; it reports whether it visited
+// all.
+func (c *query) candidates(own *roleSet, visit func(role uint32) bool) bool {
+	return c.sets(func(set *roleSet, _ bool) bool { return set.common(own, visit) })
+}
+
+// namedSets visits the sets of roles that may permit the query's action for
+// some object names; exact is false where a role must still be compared.
+func (c *query) namedSets(visit func(set *roleSet, exact bool)) {
+	visit(&c.s.broad, false)
+	for _, res := range [3]uint32{star, c.resource, c.anySub} {
+		for _, g := range [2]uint32{star, c.group()} {
+			for _, v := range [2]uint32{star, c.verb} {
+				if res == none || g == none || v == none {
+					continue
+				}
+				if id := c.s.findPermission(permissionKey{v, g, res}); id != none {
+					visit(&c.s.permissions.at(id).named, true)
+				}
+			}
+		}
+	}
+}

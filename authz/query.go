@@ -1,0 +1,83 @@
+package authz
+
+import "hash/maphash"
+
+// query is a request in the snapshot's numbers. It lives on the stack of one
+// question.
+type query struct {
+	s *Snapshot
+	q *Request
+
+	verb     uint32
+	resource uint32 // "resource" or "resource/sub"
+	anySub   uint32 // "*/sub"
+	want     signature
+
+	groupWord, nameWord   uint32
+	groupKnown, nameKnown bool
+}
+
+// longestJoined is the length up to which "resource/subresource" is joined
+// without allocating.
+const longestJoined = 160
+
+func (c *query) init(s *Snapshot, q *Request) {
+	c.s, c.q = s, q
+	c.verb = s.verbs.find(s.hash(q.Verb), q.Verb)
+	c.want.verbs = 1 << wildVerb
+	if c.verb != none {
+		c.want.verbs |= verbBit(c.verb)
+	}
+	c.resource, c.anySub = none, none
+	if !q.ResourceRequest {
+		c.want.setResource(signatureURLs)
+		return
+	}
+	c.want.setResource(signatureWild)
+	if q.Subresource == "" {
+		c.resource = s.resources.find(s.hash(q.Resource), q.Resource)
+	} else {
+		var buf [longestJoined]byte
+		b := append(append(append(buf[:0], q.Resource...), '/'), q.Subresource...)
+		c.resource = s.resources.findBytes(uint32(maphash.Bytes(s.seed, b)), b)
+		b = append(append(buf[:0], "*/"...), q.Subresource...)
+		c.anySub = s.resources.findBytes(uint32(maphash.Bytes(s.seed, b)), b)
+		if c.anySub != none {
+			c.want.setResource(resourceBit(c.anySub))
+		}
+	}
+	if c.resource != none {
+		c.want.setResource(resourceBit(c.resource))
+	}
+}
+
+// group returns the number of the request's API group, looked up when the
+// first rule asks.
+func (c *query) group() uint32 {
+	if !c.groupKnown {
+		c.groupWord, c.groupKnown = c.s.texts.find(c.s.hash(c.q.APIGroup), c.q.APIGroup), true
+	}
+	return c.groupWord
+}
+
+// name is group for the object's name.
+func (c *query) name() uint32 {
+	if !c.nameKnown {
+		c.nameWord, c.nameKnown = c.s.texts.find(c.s.hash(c.q.Name), c.q.Name), true
+	}
+	return c.nameWord
+}
+
+// permits returns the first rule of a role that permits the action.
+func (c *query) permits(role uint32) (rule uint32, ok bool) {
+	if !c.s.signatures.at(role).overlaps(&c.want) {
+		return 0, false
+	}
+	return c.s.roles.at(role).rules.match(c)
+}
+
+// usable reports whether the grant may answer this question at all: at sites
+// the bootstrap policy does not.
+func (c *query) usable(e *entry) bool {
+	return c.q.Site == "" || !c.s.roles.at(e.role).bootstrap && !c.s.bindings.at(e.binding).bootstrap()
+}

@@ -1,0 +1,298 @@
+package authz
+
+import (
+	"slices"
+	"sort"
+)
+
+// ruleset is a role's rules in the form that decisions match: words are
+// numbers, verbs are bits. It is immutable.
+type ruleset struct {
+	rules []crule
+	words []uint32
+	// byResource lists resource<<32|rule in order, for roles with more than
+	// linearRules rules.
+	byResource []uint64
+	urls       bool // some rule has URLs
+	broad      bool // too many combinations for the permission index
+}
+
+// crule is one rule; its words stand in ruleset.words from off on, the lists in
+// the order of the ends.
+type crule struct {
+	verbs                              uint64
+	off                                uint32
+	verbEnd, groupEnd, resEnd, nameEnd uint32
+	urlEnd                             uint32
+}
+
+const linearRules = 12
+
+// Verb bits: verb numbers below wildVerb have their own bit.
+const (
+	wildVerb     = 62 // the rule has the wildcard
+	overflowVerb = 63 // the rule has a verb without a bit of its own
+)
+
+func verbBit(verb uint32) uint64 {
+	switch {
+	case verb == star:
+		return 1 << wildVerb
+	case verb < wildVerb:
+		return 1 << verb
+	default:
+		return 1 << overflowVerb
+	}
+}
+
+// signature summarises a role so that most roles that cannot permit a request
+// are passed over without touching their rules: false matches are possible,
+// false misses are not.
+type signature struct {
+	verbs     uint64
+	resources [3]uint64
+}
+
+const (
+	signatureResources = 190 // resource numbers share this many bits
+	signatureURLs      = 190 // the role has URLs
+	signatureWild      = 191 // the role has the wildcard resource
+)
+
+func resourceBit(res uint32) uint32 {
+	if res == star {
+		return signatureWild
+	}
+	return res % signatureResources
+}
+
+func (g *signature) setResource(bit uint32) { g.resources[bit/64] |= 1 << (bit % 64) }
+
+func (g *signature) overlaps(want *signature) bool {
+	return g.verbs&want.verbs != 0 &&
+		(g.resources[0]&want.resources[0]|g.resources[1]&want.resources[1]|g.resources[2]&want.resources[2]) != 0
+}
+
+func (rs *ruleset) verbs(r *crule) []uint32     { return rs.words[r.off:r.verbEnd] }
+func (rs *ruleset) groups(r *crule) []uint32    { return rs.words[r.verbEnd:r.groupEnd] }
+func (rs *ruleset) resources(r *crule) []uint32 { return rs.words[r.groupEnd:r.resEnd] }
+func (rs *ruleset) names(r *crule) []uint32     { return rs.words[r.resEnd:r.nameEnd] }
+func (rs *ruleset) urlWords(r *crule) []uint32  { return rs.words[r.nameEnd:r.urlEnd] }
+
+// compile numbers the words of rules, counting their use.
+func (t *Tx) compile(rules []Rule) (*ruleset, signature) {
+	n := 0
+	for i := range rules {
+		r := &rules[i]
+		n += len(r.Verbs) + len(r.APIGroups) + len(r.Resources) + len(r.ResourceNames) + len(r.NonResourceURLs)
+	}
+	rs := &ruleset{rules: make([]crule, len(rules)), words: make([]uint32, 0, n)}
+	var sig signature
+	add := func(in *interner, p *pool, list []string) uint32 {
+		for _, w := range list {
+			rs.words = append(rs.words, t.intern(in, p, w))
+		}
+		return uint32(len(rs.words))
+	}
+	for i := range rules {
+		r, c := &rules[i], &rs.rules[i]
+		c.off = uint32(len(rs.words))
+		c.verbEnd = add(&t.s.verbs, &t.w.verbs, r.Verbs)
+		c.groupEnd = add(&t.s.texts, &t.w.texts, r.APIGroups)
+		c.resEnd = add(&t.s.resources, &t.w.resources, r.Resources)
+		c.nameEnd = add(&t.s.texts, &t.w.texts, r.ResourceNames)
+		c.urlEnd = add(&t.s.texts, &t.w.texts, r.NonResourceURLs)
+		for _, v := range rs.verbs(c) {
+			c.verbs |= verbBit(v)
+		}
+		sig.verbs |= c.verbs
+		for _, res := range rs.resources(c) {
+			sig.setResource(resourceBit(res))
+		}
+		if len(r.NonResourceURLs) > 0 {
+			rs.urls = true
+			sig.setResource(signatureURLs)
+		}
+	}
+	if len(rules) > linearRules {
+		for i := range rs.rules {
+			for _, res := range rs.resources(&rs.rules[i]) {
+				rs.byResource = append(rs.byResource, uint64(res)<<32|uint64(i))
+			}
+		}
+		slices.Sort(rs.byResource)
+		rs.byResource = slices.Clip(slices.Compact(rs.byResource))
+	}
+	rs.broad = rs.combinations() > maxCombinations
+	return rs, sig
+}
+
+// discard ends the use of a ruleset's words.
+func (t *Tx) discard(rs *ruleset) {
+	for i := range rs.rules {
+		r := &rs.rules[i]
+		for _, w := range rs.verbs(r) {
+			t.release(&t.s.verbs, &t.w.verbs, w)
+		}
+		for _, w := range rs.resources(r) {
+			t.release(&t.s.resources, &t.w.resources, w)
+		}
+		for _, list := range [][]uint32{rs.groups(r), rs.names(r), rs.urlWords(r)} {
+			for _, w := range list {
+				t.release(&t.s.texts, &t.w.texts, w)
+			}
+		}
+	}
+}
+
+// rule returns rule i in its public form.
+func (s *Snapshot) rule(rs *ruleset, i int) Rule {
+	r := &rs.rules[i]
+	text := func(in *interner, list []uint32) []string {
+		if len(list) == 0 {
+			return nil
+		}
+		out := make([]string, len(list))
+		for i, w := range list {
+			out[i] = in.word(w)
+		}
+		return out
+	}
+	return Rule{
+		Verbs:           text(&s.verbs, rs.verbs(r)),
+		APIGroups:       text(&s.texts, rs.groups(r)),
+		Resources:       text(&s.resources, rs.resources(r)),
+		ResourceNames:   text(&s.texts, rs.names(r)),
+		NonResourceURLs: text(&s.texts, rs.urlWords(r)),
+	}
+}
+
+// is reports whether rs was compiled from rules.
+func (s *Snapshot) is(rs *ruleset, rules []Rule) bool {
+	if rs == nil || len(rs.rules) != len(rules) {
+		return false
+	}
+	same := func(in *interner, have []uint32, want []string) bool {
+		if len(have) != len(want) {
+			return false
+		}
+		for i, w := range have {
+			if in.word(w) != want[i] {
+				return false
+			}
+		}
+		return true
+	}
+	for i := range rules {
+		c, r := &rs.rules[i], &rules[i]
+		if !same(&s.verbs, rs.verbs(c), r.Verbs) || !same(&s.texts, rs.groups(c), r.APIGroups) ||
+			!same(&s.resources, rs.resources(c), r.Resources) || !same(&s.texts, rs.names(c), r.ResourceNames) ||
+			!same(&s.texts, rs.urlWords(c), r.NonResourceURLs) {
+			return false
+		}
+	}
+	return true
+}
+
+// match returns the first rule that permits the query's action.
+func (rs *ruleset) match(c *query) (rule uint32, ok bool) {
+	if !c.q.ResourceRequest {
+		if !rs.urls {
+			return 0, false
+		}
+		for i := range rs.rules {
+			if rs.matchURL(c, &rs.rules[i]) {
+				return uint32(i), true
+			}
+		}
+		return 0, false
+	}
+	if rs.byResource == nil {
+		for i := range rs.rules {
+			if rs.matchResource(c, &rs.rules[i], true) {
+				return uint32(i), true
+			}
+		}
+		return 0, false
+	}
+	best := none
+	for _, res := range [3]uint32{star, c.resource, c.anySub} {
+		if res == none {
+			continue
+		}
+		list := rs.byResource
+		list = list[sort.Search(len(list), func(i int) bool { return list[i] >= uint64(res)<<32 }):]
+		for _, x := range list {
+			if uint32(x>>32) != res || uint32(x) >= best {
+				break
+			}
+			if rs.matchResource(c, &rs.rules[uint32(x)], true) {
+				best = uint32(x)
+				break
+			}
+		}
+	}
+	return best, best != none
+}
+
+func (rs *ruleset) matchVerb(c *query, r *crule) bool {
+	switch v := r.verbs & c.want.verbs; v {
+	case 0:
+		return false
+	case 1 << overflowVerb:
+		return has(rs.verbs(r), c.verb)
+	default:
+		return true
+	}
+}
+
+// matchResource reports whether the rule permits the action; names false
+// leaves its resource names out of account.
+func (rs *ruleset) matchResource(c *query, r *crule, names bool) bool {
+	if !rs.matchVerb(c, r) {
+		return false
+	}
+	ok := false
+	for _, w := range rs.resources(r) {
+		if w == star || w == c.resource || w == c.anySub && w != none {
+			ok = true
+			break
+		}
+	}
+	if !ok {
+		return false
+	}
+	group := c.group()
+	ok = false
+	for _, w := range rs.groups(r) {
+		if w == star || w == group {
+			ok = true
+			break
+		}
+	}
+	if !ok || !names || r.resEnd == r.nameEnd {
+		return ok
+	}
+	return has(rs.names(r), c.name())
+}
+
+func (rs *ruleset) matchURL(c *query, r *crule) bool {
+	if r.nameEnd == r.urlEnd || !rs.matchVerb(c, r) {
+		return false
+	}
+	for _, w := range rs.urlWords(r) {
+		if urlMatches(c.s.texts.word(w), c.q.Path) {
+			return true
+		}
+	}
+	return false
+}
+
+func has(list []uint32, x uint32) bool {
+	for _, w := range list {
+		if w == x {
+			return true
+		}
+	}
+	return false
+}
