@@ -1,0 +1,4 @@
+package sql
+
+// RunCrashChild is the body of the child process of the crash tests.
+func RunCrashChild() {}
