@@ -3,10 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,47 +22,15 @@ type client struct {
 	http *http.Client
 }
 
-// dial reads a kubeconfig the way kubectl does, by asking kubectl.
+// dial makes a client for the user of a kubeconfig.
 func dial(ctx context.Context, k *harness.Kubectl) (*client, error) {
-	got, err := k.Run(ctx, "", "config", "view", "--raw", "--flatten", "-o", "json")
+	server, config, err := k.Endpoint(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var config struct {
-		Clusters []struct {
-			Cluster struct {
-				Server string
-				CA     []byte `json:"certificate-authority-data"`
-			}
-		}
-		Users []struct {
-			User struct {
-				Cert []byte `json:"client-certificate-data"`
-				Key  []byte `json:"client-key-data"`
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(got.Stdout), &config); err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w: %v", err, got)
-	}
-	if len(config.Clusters) != 1 || len(config.Users) != 1 {
-		return nil, errors.New("read kubeconfig: want one cluster and one user")
-	}
-	cluster, user := config.Clusters[0].Cluster, config.Users[0].User
-	pair, err := tls.X509KeyPair(user.Cert, user.Key)
-	if err != nil {
-		return nil, fmt.Errorf("read kubeconfig: %w", err)
-	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(cluster.CA) {
-		return nil, errors.New("read kubeconfig: no certificate authority")
-	}
-	return &client{base: cluster.Server, http: &http.Client{
-		Timeout: 30 * time.Second,
-		Transport: &http.Transport{
-			ForceAttemptHTTP2: true,
-			TLSClientConfig:   &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
-		},
+	return &client{base: server, http: &http.Client{
+		Timeout:   30 * time.Second,
+		Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: config},
 	}}, nil
 }
 

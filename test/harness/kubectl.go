@@ -22,8 +22,9 @@ func (r Result) String() string {
 	return fmt.Sprintf("exit code %d\nstdout: %s\nstderr: %s", r.Code, r.Stdout, r.Stderr)
 }
 
-// Kubectl runs the stock kubectl. It keeps its caches beside the kubeconfig and
-// reads no settings of the person who runs the tests.
+// Kubectl runs the stock kubectl. It keeps its caches beside the folder of the
+// kubeconfig (which may be a data directory) and reads no settings of the
+// person who runs the tests.
 type Kubectl struct {
 	path       string
 	kubeconfig string
@@ -47,7 +48,7 @@ func (k *Kubectl) WithEnv(env ...string) *Kubectl {
 }
 
 func (k *Kubectl) environ() []string {
-	home := filepath.Join(filepath.Dir(k.kubeconfig), "kubectl-home")
+	home := filepath.Dir(k.kubeconfig) + ".kubectl"
 	env := []string{"HOME=" + home, "KUBECONFIG=" + k.kubeconfig, "PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 	return append(env, k.env...)
 }
