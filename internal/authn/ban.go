@@ -1,0 +1,113 @@
+package authn
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// Ban ends credentials from outside. Exactly one of Credential, User, Group
+// and IssuerKey is set.
+type Ban struct {
+	// Name is that of the ban itself; it stands in the record of what it
+	// refused.
+	Name string
+	// Credential is a credential id: "JTI=…", "X509SHA256=…", "KEY=…".
+	Credential string
+	// User and Group are names of the control plane.
+	User, Group string
+	// IssuerKey is the id of a key: every token that it signed ends.
+	IssuerKey string
+	// Until is when the ban ends; the zero time is never.
+	Until time.Time
+}
+
+// Bans is the list that every credential passes last, on every use. It is safe
+// for concurrent use and costs nothing while it is empty.
+type Bans struct {
+	current atomic.Pointer[banTable]
+}
+
+type banTable struct {
+	credentials, users, groups, keys map[string]Ban
+}
+
+// NewBans returns an empty list.
+func NewBans() *Bans {
+	b := &Bans{}
+	b.current.Store(&banTable{})
+	return b
+}
+
+// Replace sets the whole list. A ban that names nothing or several things is
+// refused, and then the list stays as it was.
+func (b *Bans) Replace(bans []Ban) error {
+	next := &banTable{map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}}
+	for _, ban := range bans {
+		set := 0
+		for _, entry := range []struct {
+			value string
+			table map[string]Ban
+		}{{ban.Credential, next.credentials}, {ban.User, next.users}, {ban.Group, next.groups}, {ban.IssuerKey, next.keys}} {
+			if entry.value == "" {
+				continue
+			}
+			set++
+			// Of two bans on one thing the one that lasts longer counts.
+			if other, twice := entry.table[entry.value]; !twice || outlasts(ban, other) {
+				entry.table[entry.value] = ban
+			}
+		}
+		if set != 1 {
+			return fmt.Errorf("ban %q: exactly one of credential, user, group and issuer key must be set", ban.Name)
+		}
+	}
+	b.current.Store(next)
+	return nil
+}
+
+func outlasts(a, b Ban) bool {
+	if a.Until.IsZero() || b.Until.IsZero() {
+		return a.Until.IsZero()
+	}
+	return a.Until.After(b.Until)
+}
+
+// refuse returns an error if a ban in force names the identity.
+func (b *Bans) refuse(id Identity, now time.Time) error {
+	table := b.current.Load()
+	if len(table.users) > 0 {
+		if ban, ok := table.users[id.Name()]; ok && ban.inForce(now) {
+			return ban.refusal("user")
+		}
+	}
+	if len(table.groups) > 0 {
+		for _, group := range id.Groups() {
+			if ban, ok := table.groups[group]; ok && ban.inForce(now) {
+				return ban.refusal("group")
+			}
+		}
+	}
+	if len(table.keys) > 0 {
+		if ban, ok := table.keys[id.IssuerKey()]; ok && ban.inForce(now) {
+			return ban.refusal("issuer key")
+		}
+	}
+	if len(table.credentials) > 0 {
+		return b.refuseCredential(table, id.CredentialID(), now)
+	}
+	return nil
+}
+
+func (b *Bans) refuseCredential(table *banTable, credential string, now time.Time) error {
+	if ban, ok := table.credentials[credential]; ok && ban.inForce(now) {
+		return ban.refusal("credential")
+	}
+	return nil
+}
+
+func (b Ban) inForce(now time.Time) bool { return b.Until.IsZero() || now.Before(b.Until) }
+
+func (b Ban) refusal(what string) error {
+	return refuse(Banned, "%s is banned by %q", what, b.Name)
+}

@@ -1,0 +1,203 @@
+package authn
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// oidUID is the subject attribute with the user's UID, as Kubernetes reads it.
+var oidUID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57683, 2}
+
+// maxIntermediates bounds the chain that a client may send.
+const maxIntermediates = 8
+
+// SetClientCAs sets the CAs whose certificates make users. Certificates
+// verified against earlier ones are verified again.
+func (c *Chain) SetClientCAs(pool *x509.CertPool) { c.clientCAs.Store(pool) }
+
+// SetSiteCAs sets the CAs whose certificates make sites.
+func (c *Chain) SetSiteCAs(pool *x509.CertPool) { c.siteCAs.Store(pool) }
+
+// VerifyCertificate proves the client certificate of a TLS connection and
+// returns the user it speaks for. peer is what the client sent, its own
+// certificate first; the handshake has proved that the client holds the key,
+// and nothing else is assumed. Only certificates of the client CAs pass.
+func (c *Chain) VerifyCertificate(ctx context.Context, peer []*x509.Certificate) (Identity, error) {
+	roots := c.clientCAs.Load()
+	now := c.now()
+	v, err := c.verifyPeer(ctx, peer, roots, now)
+	if err != nil {
+		return Identity{}, err
+	}
+	if v.user == nil {
+		if v.user, err = c.userOf(peer[0]); err != nil {
+			return Identity{}, err
+		}
+		c.certs.put(peer[0], v)
+	}
+	id := Identity{v: v.user}
+	if err := c.bans.refuse(id, now); err != nil {
+		return Identity{}, err
+	}
+	return id, nil
+}
+
+// proven is a certificate whose chain was verified.
+type proven struct {
+	roots *x509.CertPool
+	// user and site are what the certificate makes its holder; which of them
+	// is set depends on roots.
+	user *verified
+	site *Site
+}
+
+// verifyPeer proves a chain against one set of roots. A chain that was proven
+// for this connection before is only asked what can have changed: the roots,
+// the time, the CA's revocations.
+func (c *Chain) verifyPeer(ctx context.Context, peer []*x509.Certificate, roots *x509.CertPool, now time.Time) (proven, error) {
+	if len(peer) == 0 {
+		return proven{}, refuseCertificate(Malformed, "no certificate", nil)
+	}
+	leaf := peer[0]
+	if roots == nil {
+		return proven{}, refuseCertificate(UnknownIssuer, "no CA is trusted for this", nil)
+	}
+	if now.Before(leaf.NotBefore) {
+		return proven{}, refuseCertificate(NotYetValid, certificateText(leaf)+" is not valid yet", nil)
+	}
+	if now.After(leaf.NotAfter) {
+		return proven{}, refuseCertificate(Expired, certificateText(leaf)+" has expired", nil)
+	}
+	if c.revoked != nil && c.revoked(leaf) {
+		return proven{}, refuseCertificate(Ended, certificateText(leaf)+" was revoked", nil)
+	}
+	if v, ok := c.certs.get(leaf, roots); ok {
+		return v, nil
+	}
+	if len(peer) > 1+maxIntermediates {
+		return proven{}, refuseCertificate(Malformed, fmt.Sprintf("%d certificates, at most %d are read", len(peer), 1+maxIntermediates), nil)
+	}
+	if leaf.IsCA {
+		return proven{}, refuseCertificate(BadSignature, certificateText(leaf)+" is a CA's", nil)
+	}
+	intermediates := x509.NewCertPool()
+	for _, certificate := range peer[1:] {
+		intermediates.AddCert(certificate)
+	}
+	if err := c.crypto.enter(ctx); err != nil {
+		return proven{}, err
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	c.crypto.leave()
+	if err != nil {
+		return proven{}, refuseCertificate(BadSignature, certificateText(leaf), err)
+	}
+	return proven{roots: roots}, nil
+}
+
+// userOf reads the user out of a proven certificate: CN is the name, O are the
+// groups.
+func (c *Chain) userOf(leaf *x509.Certificate) (*verified, error) {
+	uid, err := certificateUID(leaf)
+	if err != nil {
+		return nil, refuseCertificate(Malformed, certificateText(leaf), err)
+	}
+	who, err := newAccount(account{
+		name:       leaf.Subject.CommonName,
+		uid:        uid,
+		groups:     leaf.Subject.Organization,
+		credential: CertificateID(leaf),
+	})
+	if err != nil {
+		return nil, refuseCertificate(ReservedName, certificateText(leaf), err)
+	}
+	return &verified{who: who, src: &c.certificate, expires: leaf.NotAfter.Unix()}, nil
+}
+
+// CertificateID returns the credential id of a certificate.
+func CertificateID(certificate *x509.Certificate) string {
+	sum := sha256.Sum256(certificate.Raw)
+	return "X509SHA256=" + hex.EncodeToString(sum[:])
+}
+
+var (
+	errUIDType  = errors.New("unable to parse UID into a string")
+	errUIDTwice = errors.New("expected 1 UID, but found multiple")
+	errUIDEmpty = errors.New("UID cannot be an empty string")
+)
+
+func certificateUID(leaf *x509.Certificate) (string, error) {
+	uid, found := "", false
+	for _, name := range leaf.Subject.Names {
+		if !name.Type.Equal(oidUID) {
+			continue
+		}
+		if found {
+			return "", errUIDTwice
+		}
+		text, ok := name.Value.(string)
+		if !ok {
+			return "", errUIDType
+		}
+		if text == "" {
+			return "", errUIDEmpty
+		}
+		uid, found = text, true
+	}
+	return uid, nil
+}
+
+// certificateText names a certificate in the record.
+func certificateText(c *x509.Certificate) string {
+	return fmt.Sprintf("certificate SN=%d, SKID=%X, AKID=%X", c.SerialNumber, c.SubjectKeyId, c.AuthorityKeyId)
+}
+
+// certificateMemory remembers proven certificates by the object that the TLS
+// stack keeps for a connection, so that a request on an open connection hashes
+// nothing. It forgets in two generations.
+type certificateMemory struct {
+	// mu guards young and old.
+	mu         sync.RWMutex
+	young, old map[*x509.Certificate]proven
+}
+
+const certificateGeneration = 2048
+
+func (m *certificateMemory) get(leaf *x509.Certificate, roots *x509.CertPool) (proven, bool) {
+	m.mu.RLock()
+	v, ok := m.young[leaf]
+	aged := false
+	if !ok {
+		v, ok = m.old[leaf]
+		aged = ok
+	}
+	m.mu.RUnlock()
+	if !ok || v.roots != roots {
+		return proven{}, false
+	}
+	if aged {
+		m.put(leaf, v)
+	}
+	return v, true
+}
+
+func (m *certificateMemory) put(leaf *x509.Certificate, v proven) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.young == nil || len(m.young) >= certificateGeneration {
+		m.old, m.young = m.young, make(map[*x509.Certificate]proven, 64)
+	}
+	m.young[leaf] = v
+}
