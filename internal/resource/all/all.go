@@ -48,6 +48,8 @@ type Deps struct {
 	CompileExpressions validatingadmissionpolicy.CompileExpressions
 	CheckPolicyParams  validatingadmissionpolicy.CheckParams
 	CheckBindingParams validatingadmissionpolicybinding.CheckParams
+	// IssueSiteCredential answers sites/credential.
+	IssueSiteCredential site.IssueCredential
 	// ReviewToken, Decide and ListRules answer reviews.
 	ReviewToken tokenreview.ReviewToken
 	Decide      subjectaccessreview.Decide
@@ -72,7 +74,7 @@ func List(d Deps) []resource.Kind {
 		certificatesigningrequest.New(d.CheckSigner),
 		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
-		site.New(),
+		site.New(d.IssueSiteCredential),
 
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),

@@ -7,7 +7,6 @@ import (
 	"context"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -20,7 +19,9 @@ import (
 // role: who neither holds every permission that it grants nor may escalate. A
 // role with an aggregation rule can come to grant anything, so it needs every
 // permission there is.
-type Check func(ctx context.Context, caller resource.Caller, role *rbacv1.ClusterRole) error
+// old is nil on creation. It is asked about every update, of metadata too:
+// labels decide which roles an aggregated role collects.
+type Check = func(ctx context.Context, caller resource.Caller, role, old *rbacv1.ClusterRole) error
 
 // New describes cluster roles.
 func New(check Check) resource.Kind {
@@ -31,18 +32,11 @@ func New(check Check) resource.Kind {
 			Resource:     "clusterroles",
 			Singular:     "clusterrole",
 		},
-		New:          func() *rbacv1.ClusterRole { return &rbacv1.ClusterRole{} },
-		NewList:      func() runtime.Object { return &rbacv1.ClusterRoleList{} },
-		ValidateName: resource.PathSegment,
-		Validate:     validate,
-		Check: func(ctx context.Context, caller resource.Caller, r, old *rbacv1.ClusterRole) error {
-			// Nobody gains by a change of metadata.
-			if old != nil && apiequality.Semantic.DeepEqual(r.Rules, old.Rules) &&
-				apiequality.Semantic.DeepEqual(r.AggregationRule, old.AggregationRule) {
-				return nil
-			}
-			return check(ctx, caller, r)
-		},
+		New:                 func() *rbacv1.ClusterRole { return &rbacv1.ClusterRole{} },
+		NewList:             func() runtime.Object { return &rbacv1.ClusterRoleList{} },
+		ValidateName:        resource.PathSegment,
+		Validate:            validate,
+		Check:               check,
 		CreateOnUpdate:      true,
 		UnconditionalUpdate: true,
 		Columns:             []resource.Column[*rbacv1.ClusterRole]{resource.CreatedAt[*rbacv1.ClusterRole]()},

@@ -7,7 +7,6 @@ import (
 	"context"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -16,7 +15,9 @@ import (
 
 // Check refuses, with an error of package fault, a caller who may not write
 // role: who neither holds every permission that it grants nor may escalate.
-type Check func(ctx context.Context, caller resource.Caller, role *rbacv1.Role) error
+// old is nil on creation. It is asked about every update, of metadata too:
+// labels decide which roles an aggregated role collects.
+type Check = func(ctx context.Context, caller resource.Caller, role, old *rbacv1.Role) error
 
 // New describes roles.
 func New(check Check) resource.Kind {
@@ -28,17 +29,11 @@ func New(check Check) resource.Kind {
 			Singular:     "role",
 			Namespaced:   true,
 		},
-		New:          func() *rbacv1.Role { return &rbacv1.Role{} },
-		NewList:      func() runtime.Object { return &rbacv1.RoleList{} },
-		ValidateName: resource.PathSegment,
-		Validate:     func(r *rbacv1.Role) field.ErrorList { return ValidateRules(r.Rules, true) },
-		Check: func(ctx context.Context, caller resource.Caller, r, old *rbacv1.Role) error {
-			// Nobody gains by a change of metadata.
-			if old != nil && apiequality.Semantic.DeepEqual(r.Rules, old.Rules) {
-				return nil
-			}
-			return check(ctx, caller, r)
-		},
+		New:                 func() *rbacv1.Role { return &rbacv1.Role{} },
+		NewList:             func() runtime.Object { return &rbacv1.RoleList{} },
+		ValidateName:        resource.PathSegment,
+		Validate:            func(r *rbacv1.Role) field.ErrorList { return ValidateRules(r.Rules, true) },
+		Check:               check,
 		CreateOnUpdate:      true,
 		UnconditionalUpdate: true,
 		Columns:             []resource.Column[*rbacv1.Role]{resource.CreatedAt[*rbacv1.Role]()},

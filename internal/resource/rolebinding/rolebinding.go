@@ -7,7 +7,6 @@ import (
 	"context"
 
 	rbacv1 "k8s.io/api/rbac/v1"
-	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -16,7 +15,9 @@ import (
 
 // Check refuses, with an error of package fault, a caller who may not write
 // binding: who neither holds every permission of its role nor may bind it.
-type Check func(ctx context.Context, caller resource.Caller, binding *rbacv1.RoleBinding) error
+// old is nil on creation. It is asked about every update, of metadata too:
+// labels decide which roles an aggregated role collects.
+type Check = func(ctx context.Context, caller resource.Caller, binding, old *rbacv1.RoleBinding) error
 
 // New describes role bindings.
 func New(check Check) resource.Kind {
@@ -49,13 +50,7 @@ func New(check Check) resource.Kind {
 			errs = append(errs, ValidateSubjects(b.Subjects, true)...)
 			return append(errs, ValidateRoleRefUpdate(b.RoleRef, old.RoleRef)...)
 		},
-		Check: func(ctx context.Context, caller resource.Caller, b, old *rbacv1.RoleBinding) error {
-			// Nobody gains by a change of metadata.
-			if old != nil && b.RoleRef == old.RoleRef && apiequality.Semantic.DeepEqual(b.Subjects, old.Subjects) {
-				return nil
-			}
-			return check(ctx, caller, b)
-		},
+		Check:               check,
 		CreateOnUpdate:      true,
 		UnconditionalUpdate: true,
 		Columns: Columns(

@@ -4,15 +4,23 @@
 package site
 
 import (
+	"context"
+
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
+// IssueCredential answers a request for a certificate by which site is
+// recognised, and lists it in the site's spec. With dryRun it leaves no trace.
+// It returns an error of package fault or an apimachinery status error.
+type IssueCredential func(ctx context.Context, caller resource.Caller, site *federationv1alpha1.Site, request *federationv1alpha1.SiteCredential, dryRun bool) error
+
 // New describes sites.
-func New() resource.Kind {
+func New(issue IssueCredential) resource.Kind {
 	return resource.Definition[*federationv1alpha1.Site]{
 		Names: resource.Names{
 			GroupVersion: federationv1alpha1.GroupVersion,
@@ -73,6 +81,18 @@ func New() resource.Kind {
 			Validate: validateStatus,
 			Fields:   []string{"status"},
 			Ignored:  []string{"spec"},
+		}},
+		Actions: []resource.Action[*federationv1alpha1.Site]{{
+			Name:             "credential",
+			GroupVersionKind: federationv1alpha1.GroupVersion.WithKind("SiteCredential"),
+			New:              func() runtime.Object { return &federationv1alpha1.SiteCredential{} },
+			Do: func(ctx context.Context, caller resource.Caller, s *federationv1alpha1.Site, in runtime.Object, dryRun bool) (runtime.Object, error) {
+				request := in.(*federationv1alpha1.SiteCredential)
+				if errs := validateCredential(request); len(errs) > 0 {
+					return nil, apierrors.NewInvalid(federationv1alpha1.GroupVersion.WithKind("SiteCredential").GroupKind(), s.Name, errs)
+				}
+				return request, issue(ctx, caller, s, request, dryRun)
+			},
 		}},
 	}.Kind()
 }

@@ -165,3 +165,26 @@ func validateStatus(s, _ *federationv1alpha1.Site) field.ErrorList {
 	}
 	return errs
 }
+
+const (
+	maxRequest    = 16 << 10 // bytes of a certificate request
+	minExpiration = 600
+	maxExpiration = 365 * 24 * 3600
+)
+
+// validateCredential checks the form of a request for a certificate; what is
+// in the request is read by whoever issues it.
+func validateCredential(c *federationv1alpha1.SiteCredential) field.ErrorList {
+	spec := field.NewPath("spec")
+	var errs field.ErrorList
+	switch n := len(c.Spec.Request); {
+	case n == 0:
+		errs = append(errs, field.Required(spec.Child("request"), "a PKCS#10 request in PEM"))
+	case n > maxRequest:
+		errs = append(errs, field.TooLong(spec.Child("request"), "", maxRequest))
+	}
+	if s := c.Spec.ExpirationSeconds; s != nil && (*s < minExpiration || *s > maxExpiration) {
+		errs = append(errs, field.Invalid(spec.Child("expirationSeconds"), *s, "must be between 600 and 31536000"))
+	}
+	return errs
+}
