@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 )
 
 // Stale returns a changed copy of each aggregated role in all whose rules are
@@ -111,7 +113,7 @@ func union(selected []int, rules [][]rbacv1.PolicyRule) []rbacv1.PolicyRule {
 	var out []rbacv1.PolicyRule
 	for _, i := range selected {
 		for _, rule := range rules[i] {
-			if k := key(rule); !seen[k] {
+			if k := rbac.Key(authz.Rule(rule)); !seen[k] {
 				seen[k] = true
 				out = append(out, rule)
 			}
@@ -120,23 +122,4 @@ func union(selected []int, rules [][]rbacv1.PolicyRule) []rbacv1.PolicyRule {
 	return out
 }
 
-// key is equal for two rules exactly when [equal] holds.
-func key(rule rbacv1.PolicyRule) string {
-	var b strings.Builder
-	for _, list := range [...][]string{rule.Verbs, rule.APIGroups, rule.Resources, rule.ResourceNames, rule.NonResourceURLs} {
-		b.WriteString(strconv.Itoa(len(list)))
-		for _, s := range list {
-			b.WriteString(strconv.Quote(s))
-		}
-		b.WriteByte(';')
-	}
-	return b.String()
-}
-
-// equal compares in order and does not tell an absent list from an empty one,
-// because storage does not either.
-func equal(a, b rbacv1.PolicyRule) bool {
-	return slices.Equal(a.Verbs, b.Verbs) && slices.Equal(a.APIGroups, b.APIGroups) &&
-		slices.Equal(a.Resources, b.Resources) && slices.Equal(a.ResourceNames, b.ResourceNames) &&
-		slices.Equal(a.NonResourceURLs, b.NonResourceURLs)
-}
+func equal(a, b rbacv1.PolicyRule) bool { return rbac.Key(authz.Rule(a)) == rbac.Key(authz.Rule(b)) }

@@ -3,6 +3,7 @@ package rbac
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
@@ -38,6 +39,20 @@ func Compact(rules []authz.Rule) []authz.Rule {
 		joined[i].Verbs = append(joined[i].Verbs, r.Verbs...)
 	}
 	return append(whole, joined...)
+}
+
+// Key is the same for two rules exactly when they list the same things in the
+// same order. An absent list is an empty one, as it is in storage.
+func Key(r authz.Rule) string {
+	var b []byte
+	for _, list := range [...][]string{r.Verbs, r.APIGroups, r.Resources, r.ResourceNames, r.NonResourceURLs} {
+		b = strconv.AppendInt(b, int64(len(list)), 10)
+		for _, s := range list {
+			b = strconv.AppendQuote(b, s)
+		}
+		b = append(b, ';')
+	}
+	return string(b)
 }
 
 // Describe renders a rule on one line, without its empty lists, in the form

@@ -91,13 +91,7 @@ func Rules(rules []rbacv1.PolicyRule) []authz.Rule {
 	}
 	out := make([]authz.Rule, len(rules))
 	for i, r := range rules {
-		out[i] = authz.Rule{
-			Verbs:           r.Verbs,
-			APIGroups:       r.APIGroups,
-			Resources:       r.Resources,
-			ResourceNames:   r.ResourceNames,
-			NonResourceURLs: r.NonResourceURLs,
-		}
+		out[i] = authz.Rule(r)
 	}
 	return out
 }
@@ -109,13 +103,7 @@ func PolicyRules(rules []authz.Rule) []rbacv1.PolicyRule {
 	}
 	out := make([]rbacv1.PolicyRule, len(rules))
 	for i, r := range rules {
-		out[i] = rbacv1.PolicyRule{
-			Verbs:           r.Verbs,
-			APIGroups:       r.APIGroups,
-			Resources:       r.Resources,
-			ResourceNames:   r.ResourceNames,
-			NonResourceURLs: r.NonResourceURLs,
-		}
+		out[i] = rbacv1.PolicyRule(r)
 	}
 	return out
 }

@@ -208,3 +208,21 @@ func TestMissing(t *testing.T) {
 		t.Errorf("missing %v", got)
 	}
 }
+
+func TestKey(t *testing.T) {
+	t.Parallel()
+	distinct := []authz.Rule{
+		{}, {Verbs: []string{""}}, {Verbs: []string{"a"}}, {Verbs: []string{"a", "b"}}, {Verbs: []string{"b", "a"}}, {Verbs: []string{`a""b`}},
+		{APIGroups: []string{"a"}}, {Resources: []string{"a"}}, {ResourceNames: []string{"a"}}, {NonResourceURLs: []string{"a"}}, {Verbs: []string{"a;1"}},
+	}
+	seen := map[string]int{}
+	for i, r := range distinct {
+		if j, ok := seen[rbac.Key(r)]; ok {
+			t.Errorf("%v and %v have one key", r, distinct[j])
+		}
+		seen[rbac.Key(r)] = i
+	}
+	if rbac.Key(authz.Rule{Verbs: []string{}}) != rbac.Key(authz.Rule{}) {
+		t.Error("an empty list is not an absent one")
+	}
+}
