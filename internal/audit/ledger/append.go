@@ -12,12 +12,13 @@ import (
 
 // group is what is written with one write.
 type group struct {
-	buf     []byte
-	records int
-	durable bool
-	keys    []dedupKey
-	written chan struct{} // closed when handed to the operating system, or failed
-	synced  chan struct{} // closed when on disk, or failed
+	buf      []byte
+	records  int
+	durable  bool // somebody waits for the sync
+	buffered bool // somebody waits for the write
+	keys     []dedupKey
+	written  chan struct{} // closed when handed to the operating system, or failed
+	synced   chan struct{} // closed when on disk, or failed
 	// err is set before the channel that announces it is closed. writeErr
 	// concerns buffered waiters, syncErr durable ones.
 	writeErr, syncErr error
@@ -125,7 +126,11 @@ func (l *Log) admit(size int) (*group, error) {
 func (l *Log) add(g *group, frames []byte, records int, durable bool) {
 	g.buf = append(g.buf, frames...)
 	g.records += records
-	g.durable = g.durable || durable
+	if durable {
+		g.durable = true
+	} else {
+		g.buffered = true
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default: // the writer has been told already

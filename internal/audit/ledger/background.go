@@ -71,15 +71,16 @@ func (l *Log) put(e *audit.Event) {
 // segment that cannot be sealed stays readable as it is and is tried again at
 // the next start.
 func (l *Log) runSealer(found []sealTask) {
-	sealer, err := segment.NewSealer()
-	if err != nil {
-		l.cfg.Logger.Error("audit segments are not compressed", "error", err)
-	}
+	var sealer *segment.Sealer
 	seal := func(t sealTask) {
-		if sealer == nil {
-			return
+		var err error
+		if sealer == nil { // its buffers are large, and a quiet log seals rarely
+			sealer, err = segment.NewSealer()
 		}
-		if err := sealer.Seal(l.cfg.FS, l.dir, t.first, t.bundles); err != nil {
+		if err == nil {
+			err = sealer.Seal(l.cfg.FS, l.dir, t.first, t.bundles)
+		}
+		if err != nil {
 			l.cfg.Logger.Error("audit segment cannot be sealed", "first", t.first, "error", err)
 		}
 	}

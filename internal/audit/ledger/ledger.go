@@ -51,6 +51,7 @@ type Log struct {
 
 	size      atomic.Uint64 // records written
 	synced    atomic.Uint64 // records on disk
+	syncing   atomic.Bool   // the syncer is busy, and will wake the writer
 	signed    atomic.Pointer[signedHead]
 	closeOnce sync.Once
 	closeErr  error

@@ -110,7 +110,7 @@ func (l *Log) recover() (*recovery, error) {
 		last := i == len(infos)-1
 		// A segment is begun before the end of the one before is synced. If
 		// that end was lost, nothing in the new one was acknowledged either.
-		if last && i > 0 && !info.Sealed && info.First > l.t.tree.Size() && s.torn {
+		if last && i > 0 && !info.Sealed && !infos[i-1].Sealed && info.First > l.t.tree.Size() {
 			if err := l.setAside(info.Name); err != nil {
 				return nil, err
 			}

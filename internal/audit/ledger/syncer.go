@@ -109,7 +109,10 @@ func (l *Log) syncHeld(jobs []job) []job {
 		l.answer(jobs, l.dead)
 		return jobs
 	}
-	if err := syncFiles(jobs); err != nil {
+	l.syncing.Store(true)
+	err := syncFiles(jobs)
+	l.syncing.Store(false)
+	if err != nil {
 		err = fmt.Errorf("sync: %w", err)
 		public := fault.Wrap(fault.Unavailable, unwritable, err)
 		l.mu.Lock()
@@ -119,6 +122,7 @@ func (l *Log) syncHeld(jobs []job) []job {
 		// The failed sync may have dropped pages of later writes too.
 		jobs = l.drain(jobs)
 		l.answer(jobs, public)
+		l.wakeWriter()
 		if !l.repair(jobs) {
 			l.dead = public
 			return jobs
@@ -127,8 +131,17 @@ func (l *Log) syncHeld(jobs []job) []job {
 		return jobs
 	}
 	l.answer(jobs, nil)
+	l.wakeWriter()
 	l.integrate(jobs)
 	return jobs
+}
+
+// wakeWriter lets the writer have what gathered during a sync.
+func (l *Log) wakeWriter() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
 }
 
 // drain adds every job that was written before the writer saw that the log is

@@ -233,6 +233,39 @@ func readBlock(f vfs.File, info Info, b Block, dec *zstd.Decoder, comp []byte, o
 	return comp, nil
 }
 
+// Sealed reads a sealed segment by blocks. It is not safe for concurrent use.
+type Sealed struct{ s *sealed }
+
+// OpenSealed opens a sealed segment for reading by blocks.
+func OpenSealed(fsys vfs.FS, dir string, info Info) (*Sealed, error) {
+	f, err := fsys.Open(dir + "/" + info.Name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSealed(f, info)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Sealed{s}, nil
+}
+
+// Footer returns the segment's footer.
+func (s *Sealed) Footer() *Footer { return &s.s.footer }
+
+// Block returns the records of the nth block, valid until the next call.
+func (s *Sealed) Block(n int) (*Records, error) {
+	var err error
+	s.s.comp, err = readBlock(s.s.f, s.s.info, s.s.footer.Blocks[n], s.s.dec, s.s.comp, &s.s.items)
+	if err != nil {
+		return nil, err
+	}
+	return &s.s.items, nil
+}
+
+// Close closes the file.
+func (s *Sealed) Close() error { return s.s.Close() }
+
 func (s *sealed) Next() (Item, error) {
 	for s.next >= s.items.Len() {
 		if s.block >= len(s.footer.Blocks) {
