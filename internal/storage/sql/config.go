@@ -45,6 +45,8 @@ type Config struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// migrations replaces the embedded migrations in tests.
 	migrations func(engine string) (schemas, error)
+	// wholeCheck replaces wholeCheckBytes in tests.
+	wholeCheck int64
 	// sqlitePageLimit makes a SQLite database full at so many pages, in tests.
 	sqlitePageLimit int
 }
@@ -82,6 +84,9 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.wholeCheck == 0 {
+		c.wholeCheck = wholeCheckBytes
 	}
 	if c.migrations == nil {
 		c.migrations = embedded

@@ -4,6 +4,7 @@ import (
 	"context"
 	stdsql "database/sql"
 	"errors"
+	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
@@ -28,8 +29,17 @@ type opaque struct{ text string }
 
 func (e *opaque) Error() string { return e.text }
 
+// cut keeps the text in one line: drivers list several causes in several.
+func cut(text string) error {
+	return &opaque{text: strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")}
+}
+
 func damagedFault(detail string) error {
-	return fault.Wrap(fault.Unavailable, "the database is damaged; restore it from a backup", &opaque{text: detail})
+	const public = "the database is damaged; restore it from a backup"
+	if detail == "" {
+		return fault.New(fault.Unavailable, public)
+	}
+	return fault.Wrap(fault.Unavailable, public, cut(detail))
 }
 
 // fault turns any error that leaves the package into a fault. Faults pass.
@@ -46,7 +56,7 @@ func (db *DB) fault(err error) error {
 	if isFault(err) {
 		return err
 	}
-	cause := &opaque{text: err.Error()}
+	cause := cut(err.Error())
 	if errors.Is(err, errLostRace) {
 		return fault.Wrap(fault.Unavailable, lostRaceText, cause)
 	}

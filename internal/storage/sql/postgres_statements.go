@@ -32,17 +32,23 @@ func (postgresEngine) lockKind(ctx context.Context, tx *stdsql.Tx, kind string) 
 	return err
 }
 
-func (postgresEngine) lookup(ctx context.Context, tx *stdsql.Tx, table string, keys []Key, lock bool) ([]*stored, error) {
+// lookupQuery walks the keys in their order, which keeps concurrent batches
+// from deadlocking. That is a matter of speed: a deadlock would be retried.
+func (postgresEngine) lookupQuery(table string, lock bool) string {
+	query := "SELECT " + columns + ", payload FROM unnest($1::text[], $2::text[]) AS k (n, m) JOIN " + table +
+		" ON namespace = k.n AND name = k.m"
+	if lock {
+		query += " FOR UPDATE OF " + table
+	}
+	return query
+}
+
+func (e postgresEngine) lookup(ctx context.Context, tx *stdsql.Tx, table string, keys []Key, lock bool) ([]*stored, error) {
 	namespaces, names := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
 		namespaces[i], names[i] = key.Namespace, key.Name
 	}
-	query := "SELECT " + columns + ", payload FROM " + table +
-		" JOIN unnest($1::text[], $2::text[]) AS k (n, m) ON namespace = k.n AND name = k.m ORDER BY namespace, name"
-	if lock {
-		query += " FOR UPDATE OF " + table
-	}
-	rows, err := tx.QueryContext(ctx, query, namespaces, names)
+	rows, err := tx.QueryContext(ctx, e.lookupQuery(table, lock), namespaces, names)
 	if err != nil {
 		return nil, err
 	}

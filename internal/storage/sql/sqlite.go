@@ -131,7 +131,7 @@ func (db *DB) checkSQLite(ctx context.Context, config Config, size int64) error 
 	if err := db.writer.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&objects); err != nil {
 		return db.fault(err)
 	}
-	if size > wholeCheckBytes {
+	if size > config.wholeCheck {
 		config.Logger.Info("database is large: only header, length and schema were checked", "path", config.SQLite, "bytes", size)
 		return nil
 	}

@@ -139,6 +139,21 @@ func (c *Cluster) exec(statement string) error {
 
 // Stop ends the server at once and removes its directory.
 func (c *Cluster) Stop() error {
+	if err := c.halt(); err != nil {
+		return err
+	}
+	return os.RemoveAll(c.dir)
+}
+
+// Halt ends the server in the middle of a test, as if its machine went away.
+func (c *Cluster) Halt(tb testing.TB) {
+	tb.Helper()
+	if err := c.halt(); err != nil {
+		tb.Fatalf("stop PostgreSQL: %v", err)
+	}
+}
+
+func (c *Cluster) halt() error {
 	// SIGINT is the fast shutdown: it ends sessions and waits for none.
 	if err := c.proc.Signal(syscall.SIGINT); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -150,7 +165,7 @@ func (c *Cluster) Stop() error {
 		<-c.done
 		return errors.New("the server did not stop in time")
 	}
-	return os.RemoveAll(c.dir)
+	return nil
 }
 
 func start(more ...string) (*Cluster, error) {

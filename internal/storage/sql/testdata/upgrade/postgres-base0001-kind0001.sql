@@ -1,0 +1,18 @@
+SELECT setval('gatehouse_revision', 1);
+INSERT INTO k_notes (id, namespace, name, uid, revision, created, labels, fields, owners, payload) OVERRIDING SYSTEM VALUE VALUES (1, 'n', 'a', 'u-a', 1, 1767323045000000, '{"quote''":"\"\\","state":"open"}', '{"state":"open"}', '["owner"]', '\x7b227374617465223a226f70656e227d');
+INSERT INTO k_notes (id, namespace, name, uid, revision, created, labels, fields, owners, payload) OVERRIDING SYSTEM VALUE VALUES (2, 'n', 'b', 'u-b', 1, 1767323045000001, '{"state":"closed"}', '{"state":"closed"}', '[]', '\x7b227374617465223a22636c6f736564227d');
+INSERT INTO k_notes (id, namespace, name, uid, revision, created, labels, fields, owners, payload) OVERRIDING SYSTEM VALUE VALUES (3, 'n', 'c', 'u-c', 1, 1767323045000002, '{"state":"open"}', '{"state":"open"}', '["owner"]', '\x7b227374617465223a226f70656e227d');
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-5518693622134708862, 'n', 'a', 1);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-5518693622134708862, 'n', 'b', 2);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-5518693622134708862, 'n', 'c', 3);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-4895703328241414160, 'n', 'b', 2);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-4556803621929673977, 'n', 'a', 1);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (-4556803621929673977, 'n', 'c', 3);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (1416793778041216186, 'n', 'a', 1);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (1416793778041216186, 'n', 'c', 3);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (2727947283454746043, 'n', 'b', 2);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (4752803887941116038, 'n', 'a', 1);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (4752803887941116038, 'n', 'c', 3);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (4855313031185837877, 'n', 'a', 1);
+INSERT INTO k_notes_terms (term, namespace, name, id) VALUES (7183503018191533601, 'n', 'a', 1);
+SELECT setval(pg_get_serial_sequence('k_notes', 'id'), (SELECT max(id) FROM k_notes));
