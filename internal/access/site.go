@@ -3,7 +3,6 @@ package access
 import (
 	"context"
 	"slices"
-	"strings"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 
@@ -44,7 +43,7 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 	}
 	q.User, q.Groups, q.Site = spec.User, spec.Groups, site.Name
 	snapshot := a.config.Policy.Snapshot()
-	d := snapshot.Decide(&q)
+	d := ask(snapshot, &q)
 	if d.Effect() != authz.Allow {
 		return Decision{engine: d}, nil
 	}
@@ -54,21 +53,14 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 		// the control plane, system:authenticated for one, gives it nothing.
 		return Decision{}, nil
 	}
-	if forged := func(group string) bool { return !genuine(q.User, group) }; slices.ContainsFunc(q.Groups, forged) {
-		q.Groups = slices.DeleteFunc(slices.Clone(q.Groups), forged)
-		d = snapshot.Decide(&q)
+	for _, group := range q.Groups {
+		if sitename.Forged(q.User, group) {
+			q.Groups = slices.DeleteFunc(slices.Clone(q.Groups), func(group string) bool { return sitename.Forged(spec.User, group) })
+			d = ask(snapshot, &q)
+			break
+		}
 	}
 	return Decision{engine: d}, nil
-}
-
-// genuine reports whether a group may stand beside a user in a question: it
-// is not prefixed, or it is what Outgoing tells of exactly this user.
-func genuine(user, group string) bool {
-	if !strings.HasPrefix(group, sitename.Prefix) {
-		return true
-	}
-	caller, known := sitename.Incoming(user, []string{group})
-	return known && len(caller.Groups) == 1
 }
 
 // RequestFrom translates the attributes of a review; exactly one must be

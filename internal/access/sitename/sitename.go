@@ -129,6 +129,18 @@ func filter(groups []string, ordinary int, namespace string, mapped bool) []stri
 	return out
 }
 
+// Forged reports whether a group of a site's question carries Prefix and is not
+// what Outgoing tells of exactly this user.
+func Forged(user, group string) bool {
+	inner, prefixed := strings.CutPrefix(group, Prefix)
+	if !prefixed {
+		return false
+	}
+	name, prefixed := strings.CutPrefix(user, Prefix)
+	namespace, ok := serviceAccountNamespace(name)
+	return !prefixed || !ok || !isGroupOf(inner, namespace)
+}
+
 // Reserved reports whether a user or group name belongs to a site and may
 // therefore be given by the site CA only: no signer, identity provider,
 // claim mapping or impersonation yields it.

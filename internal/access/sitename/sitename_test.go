@@ -153,6 +153,12 @@ func TestIncomingAttacks(t *testing.T) {
 			if known != tc.known || got.User != tc.want.User || !slices.Equal(got.Groups, tc.want.Groups) {
 				t.Errorf("got %+v %v, want %+v %v", got, known, tc.want, tc.known)
 			}
+			for _, group := range tc.groups {
+				want := strings.HasPrefix(group, "gatehouse:") && !slices.Contains(tc.want.Groups, strings.TrimPrefix(group, "gatehouse:"))
+				if forged := sitename.Forged(tc.user, group); forged != want {
+					t.Errorf("Forged(%q, %q) = %v", tc.user, group, forged)
+				}
+			}
 			if !slices.Equal(groups, tc.groups) {
 				t.Errorf("the question was changed to %q", tc.groups)
 			}
