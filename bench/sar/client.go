@@ -14,8 +14,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
 
-const reviewPath = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-
 // A client speaks HTTP/2 over mutual TLS to one server, as its administrator.
 type client struct {
 	base string
@@ -74,15 +72,9 @@ func (c *client) create(ctx context.Context, objects []object, inFlight int) err
 	})
 }
 
-// load puts a policy set on the server and waits until its last binding counts.
-func (c *client) load(ctx context.Context, p *policy, inFlight int) error {
-	var namespaces []object
-	for _, name := range p.namespaces {
-		namespaces = append(namespaces, object{"/api/v1/namespaces", map[string]any{
-			"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name},
-		}})
-	}
-	for _, step := range [][]object{namespaces, p.roles, p.bindings} {
+// load puts a policy set on the server.
+func (c *client) load(ctx context.Context, l *load, inFlight int) error {
+	for _, step := range l.steps {
 		if err := c.create(ctx, step, inFlight); err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +22,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
 
@@ -78,27 +78,24 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	p := generate(o.bindings, o.queries)
-	reviews := make([][]byte, len(p.queries))
-	for i, q := range p.queries {
-		if reviews[i], err = json.Marshal(q.review()); err != nil {
-			return err
-		}
+	l, err := newLoad(o.bindings, o.queries)
+	if err != nil {
+		return err
 	}
 	for _, s := range sides {
 		began := time.Now()
-		if err := s.client.load(ctx, p, o.inFlight); err != nil {
+		if err := s.client.load(ctx, l, o.inFlight); err != nil {
 			return fmt.Errorf("load %s: %w", s.name, err)
 		}
 		s.loading = time.Since(began)
-		fmt.Fprintf(os.Stderr, "%s: %d bindings and %d roles created in %v\n", s.name, len(p.bindings), len(p.roles), s.loading.Round(time.Millisecond))
+		fmt.Fprintf(os.Stderr, "%s: %d bindings and %d roles created in %v\n", s.name, len(l.steps[2]), len(l.steps[1]), s.loading.Round(time.Millisecond))
 	}
-	if err := compare(ctx, sides, p, reviews, o.inFlight); err != nil {
+	if err := compare(ctx, sides, l, o.inFlight); err != nil {
 		return err
 	}
 	for i := range o.rounds {
 		for _, s := range sides {
-			r, err := measure(ctx, s.client, s.process, reviews, o.inFlight, o.length)
+			r, err := measure(ctx, s.client, s.process, l.reviews, o.inFlight, o.length)
 			if err != nil {
 				return fmt.Errorf("measure %s: %w", s.name, err)
 			}
@@ -189,10 +186,10 @@ const settleWithin = 15 * time.Second
 
 // compare asks both servers every query, until they agree. It is the warm-up,
 // too.
-func compare(ctx context.Context, sides []*side, p *policy, reviews [][]byte, inFlight int) error {
+func compare(ctx context.Context, sides []*side, l *load, inFlight int) error {
 	until := time.Now().Add(settleWithin)
 	for {
-		err := compareOnce(ctx, sides, p, reviews, inFlight)
+		err := compareOnce(ctx, sides, l, inFlight)
 		if different := (*differentError)(nil); !errors.As(err, &different) || time.Now().After(until) {
 			return err
 		}
@@ -201,7 +198,7 @@ func compare(ctx context.Context, sides []*side, p *policy, reviews [][]byte, in
 
 // A differentError is a query that the servers answer differently.
 type differentError struct {
-	query query
+	query authz.Request
 	first bool
 }
 
@@ -209,10 +206,10 @@ func (e *differentError) Error() string {
 	return fmt.Sprintf("the servers differ; gatehouse allows: %v: %+v", e.first, e.query)
 }
 
-func compareOnce(ctx context.Context, sides []*side, p *policy, reviews [][]byte, inFlight int) error {
+func compareOnce(ctx context.Context, sides []*side, l *load, inFlight int) error {
 	var first []bool
 	for _, s := range sides {
-		got, err := s.client.answers(ctx, reviews, inFlight)
+		got, err := s.client.answers(ctx, l.reviews, inFlight)
 		if err != nil {
 			return fmt.Errorf("ask %s: %w", s.name, err)
 		}
@@ -222,7 +219,7 @@ func compareOnce(ctx context.Context, sides []*side, p *policy, reviews [][]byte
 		}
 		for i := range got {
 			if got[i] != first[i] {
-				return &differentError{query: p.queries[i], first: first[i]}
+				return &differentError{query: l.queries[i], first: first[i]}
 			}
 		}
 	}
