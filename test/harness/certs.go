@@ -5,11 +5,13 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -78,6 +80,15 @@ func (a *authority) issue(dir, name string, subject pkix.Name, addresses ...net.
 		return err
 	}
 	return writeKey(filepath.Join(dir, name+".key"), key)
+}
+
+// client trusts the authority's servers and shows a certificate.
+func (a *authority) client(pair tls.Certificate) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AddCert(a.cert)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
+	}}
 }
 
 func (a *authority) write(path string) error { return writePEM(path, "CERTIFICATE", a.cert.Raw) }

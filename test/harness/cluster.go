@@ -25,9 +25,8 @@ const pollEvery = 50 * time.Millisecond
 // A Cluster is a stock etcd and a stock kube-apiserver, without nodes or
 // controllers.
 type Cluster struct {
-	Etcd       *Process
+	Etcd       *Etcd
 	APIServer  *Process
-	EtcdURL    string
 	URL        string        // of kube-apiserver, https://127.0.0.1:PORT
 	Kubeconfig string        // of a member of system:masters
 	Dir        string        // certificates, keys and data
@@ -45,11 +44,11 @@ func StartCluster(ctx context.Context, dir string, flags ...string) (*Cluster, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := c.startEtcd(ctx); err != nil {
+	var err error
+	if c.Etcd, err = StartEtcd(ctx, dir); err != nil {
 		return nil, err
 	}
-	err := c.writeFiles()
-	if err == nil {
+	if err = c.writeFiles(); err == nil {
 		err = onFreePort(func(address string) error {
 			c.address = address
 			return c.StartAPIServer(ctx, flags...)
@@ -60,45 +59,6 @@ func StartCluster(ctx context.Context, dir string, flags ...string) (*Cluster, e
 		return nil, err
 	}
 	return c, nil
-}
-
-// StartEtcd starts a stock etcd alone and returns it with its client URL.
-func StartEtcd(ctx context.Context, dir string, flags ...string) (*Process, string, error) {
-	programs, err := Upstream()
-	if err != nil {
-		return nil, "", err
-	}
-	ctx, cancel := context.WithTimeout(ctx, readyWithin)
-	defer cancel()
-	var etcd *Process
-	var url string
-	err = onFreePort(func(address string) error {
-		peer, err := FreeAddress()
-		if err != nil {
-			return err
-		}
-		url = "http://" + address
-		etcd, err = Start("etcd", filepath.Join(programs, "etcd"), nil, append([]string{
-			"--name=stock", "--data-dir=" + filepath.Join(dir, "etcd"),
-			"--listen-client-urls=" + url, "--advertise-client-urls=" + url,
-			"--listen-peer-urls=http://" + peer, "--initial-advertise-peer-urls=http://" + peer,
-			"--initial-cluster=stock=http://" + peer, "--log-level=warn",
-		}, flags...)...)
-		if err != nil {
-			return err
-		}
-		if err := etcd.waitHTTP(ctx, http.DefaultClient, url+"/readyz"); err != nil {
-			etcd.Kill()
-			return err
-		}
-		return nil
-	})
-	return etcd, url, err
-}
-
-func (c *Cluster) startEtcd(ctx context.Context) (err error) {
-	c.Etcd, c.EtcdURL, err = StartEtcd(ctx, c.Dir)
-	return err
 }
 
 // StartAPIServer starts kube-apiserver on the cluster's address; call it again
@@ -119,7 +79,8 @@ func (c *Cluster) StartAPIServer(ctx context.Context, flags ...string) error {
 		return err
 	}
 	args := []string{
-		"--etcd-servers=" + c.EtcdURL,
+		"--etcd-servers=" + c.Etcd.URL,
+		"--etcd-cafile=" + c.Etcd.CAFile, "--etcd-certfile=" + c.Etcd.CertFile, "--etcd-keyfile=" + c.Etcd.KeyFile,
 		"--bind-address=" + host, "--secure-port=" + port,
 		// The address is never used: nothing reconciles endpoints here. It is
 		// set so that the server does not look for one on this machine.
@@ -151,10 +112,11 @@ func (c *Cluster) StartAPIServer(ctx context.Context, flags ...string) error {
 
 // Stop ends both programs. It may be called on a cluster that started in part.
 func (c *Cluster) Stop() {
-	for _, p := range []*Process{c.APIServer, c.Etcd} {
-		if p != nil {
-			p.Kill()
-		}
+	if c.APIServer != nil {
+		c.APIServer.Kill()
+	}
+	if c.Etcd != nil {
+		c.Etcd.Kill()
 	}
 }
 
@@ -196,11 +158,7 @@ func (c *Cluster) writeFiles() error {
 	if err != nil {
 		return err
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
-	c.client = &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{admin}},
-	}}
+	c.client = ca.client(admin)
 	return nil
 }
 
