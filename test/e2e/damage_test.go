@@ -179,17 +179,11 @@ func TestDamage(t *testing.T) {
 	})
 	t.Run("etcd that does not answer", func(t *testing.T) {
 		t.Parallel()
-		address, err := harness.FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		config := filepath.Join(t.TempDir(), "gatehouse.yaml")
-		text := fmt.Sprintf("storage:\n  etcd:\n    endpoints: [\"http://%s\"]\n", address)
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		etcd := startEtcd(t)
+		config := configure(t, etcd)
+		etcd.Kill()
 		began := time.Now()
-		refusesToStart(t, []string{"etcd", address}, "--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"))
+		refusesToStart(t, []string{"etcd", strings.TrimPrefix(etcd.URL, "https://")}, "--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"))
 		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("it took %v to notice", took)
 		}
@@ -200,20 +194,21 @@ func TestDamage(t *testing.T) {
 		refusesToStart(t, []string{g.DataDir}, "--data-dir", g.DataDir)
 		as(t, g).run("get", "namespaces")
 	})
-	t.Run("unknown configuration", func(t *testing.T) {
+	t.Run("bad configuration", func(t *testing.T) {
 		t.Parallel()
 		config := filepath.Join(t.TempDir(), "gatehouse.yaml")
-		if err := os.WriteFile(config, []byte("storage:\n  etdc: {}\nnonsense: 1\n"), 0o600); err != nil {
+		text := configHead + "listen: nowhere\nstorage:\n  etcd:\n    endpoints: [\"http://127.0.0.1:1\"]\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		refusesToStart(t, []string{"etdc"}, "--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"))
+		refusesToStart(t, []string{"storage.etcd"}, "--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"))
 		ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
 		defer cancel()
 		got, err := harness.RunGatehouse(ctx, "check", "--config", config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Code != 2 || !strings.Contains(got.Stderr, "etdc") || !strings.Contains(got.Stderr, "nonsense") {
+		if got.Code != 2 || !strings.Contains(got.Stderr, "storage.etcd.endpoints[0]") || !strings.Contains(got.Stderr, "listen: ") {
 			t.Errorf("check must list every fault and exit 2: %v", got)
 		}
 	})
@@ -227,4 +222,84 @@ func TestDamage(t *testing.T) {
 		t.Cleanup(g.Kill)
 		as(t, g).shows([]string{"v"}, "get", "configmap", "c", "-n", "default", "-o", "jsonpath={.data.k}")
 	})
+}
+
+const configHead = "apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configuration\n"
+
+// configure writes a configuration that keeps what is watched in an etcd of its
+// own.
+func configure(t *testing.T, etcd *harness.Etcd) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	text := configHead + fmt.Sprintf("storage:\n  etcd:\n    endpoints: [%q]\n    caFile: %q\n    certFile: %q\n    keyFile: %q\n",
+		etcd.URL, etcd.CAFile, etcd.CertFile, etcd.KeyFile)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func startEtcd(t *testing.T) *harness.Etcd {
+	t.Helper()
+	etcd, err := harness.StartEtcd(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Kill)
+	return etcd
+}
+
+// Two replicas on one external etcd, with one root key, are one control plane.
+// When the etcd is gone, neither is ready.
+func TestExternalEtcd(t *testing.T) {
+	t.Parallel()
+	etcd := startEtcd(t)
+	config := configure(t, etcd)
+	first := start(t, "--config", config)
+	k := as(t, first)
+	k.namespace("two")
+	k.run("create", "serviceaccount", "robot", "-n", "two")
+	token := strings.TrimSpace(k.run("create", "token", "robot", "-n", "two"))
+
+	// The second replica is given the root key, and nothing else.
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(first.DataDir, "root.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "root.key"), key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := harness.StartGatehouse(t.Context(), dir, "--config", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Kill)
+	as(t, second).shows([]string{"robot"}, "get", "serviceaccounts", "-n", "two")
+	robot := withToken(t, second, token)
+	robot.shows([]string{"system:serviceaccount:two:robot"}, "auth", "whoami")
+	k.run("create", "rolebinding", "robot", "-n", "two", "--clusterrole=view", "--serviceaccount=two:robot")
+	eventually(t, commandWithin, "a binding made on one replica counts on the other", func() bool {
+		return robot.exec("", "get", "configmaps", "-n", "two").Code == 0
+	})
+
+	etcd.Kill()
+	for _, replica := range []*harness.Gatehouse{first, second} {
+		c := bareClient(t, replica)
+		eventually(t, 15*time.Second, "a replica without its etcd is not ready", func() bool {
+			code, _ := c.send("GET", "/readyz", nil, nil)
+			return code == 503 || code == 500
+		})
+		if code, body := c.send("GET", "/livez", nil, nil); code != 200 {
+			t.Errorf("a replica without its etcd should wait for it, not be restarted: %d %s", code, body)
+		}
+	}
+	// It does not decide on what it remembers.
+	review := []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"system:serviceaccount:two:robot","resourceAttributes":{"verb":"get","resource":"configmaps","namespace":"two"}}}`)
+	if code, body := adminClient(t, first).send("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", nil, review); code != 503 {
+		t.Errorf("a decision on stale policy: %d %s", code, body)
+	}
 }
