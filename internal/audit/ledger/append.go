@@ -157,17 +157,18 @@ func keyOf(site, auditID string, stage string) (k dedupKey) {
 // window remembers the newest keys. A nil group means that the event is on
 // disk. It is guarded by Log.mu.
 type window struct {
+	size   int
 	groups map[dedupKey]*group
-	ring   []dedupKey
+	ring   []dedupKey // grows up to size
 	next   int
 }
 
 func newWindow(size int) window {
-	return window{groups: make(map[dedupKey]*group), ring: make([]dedupKey, 0, size)}
+	return window{size: size, groups: make(map[dedupKey]*group)}
 }
 
 func (w *window) put(k dedupKey, g *group) {
-	if len(w.ring) < cap(w.ring) {
+	if len(w.ring) < w.size {
 		w.ring = append(w.ring, k)
 	} else {
 		delete(w.groups, w.ring[w.next])

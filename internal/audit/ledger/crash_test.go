@@ -111,7 +111,7 @@ func crashConfig(fsys vfs.FS) ledger.Config {
 	cfg.FS = fsys
 	cfg.SegmentRecords = 256
 	cfg.SyncInterval = time.Millisecond
-	cfg.CheckpointInterval = time.Microsecond // sign as often as possible
+	cfg.CheckpointInterval = 2 * time.Millisecond // several in each run
 	return cfg
 }
 
@@ -132,7 +132,7 @@ func TestCrashAtEveryPoint(t *testing.T) {
 		t.Fatalf("only %d operations: the test would prove little", points)
 	}
 	const shards = 8
-	passes := max(1, 2400/points)
+	passes := max(1, 2100/points)
 	if testing.Short() {
 		passes = 1
 	}
