@@ -3,7 +3,7 @@
 //
 // Its shape follows large clusters: B bindings among B/5 users, B/50 groups and
 // as many namespaces, and B/20 roles (20 to 5,000) of one to twenty rules. One
-// binding in five holds everywhere, a binding has one to three subjects, one rule in ten is limited to object names,
+// binding in four holds everywhere, one in four has two subjects, one rule in ten is limited to object names,
 // one in twenty is about URLs, a few have wildcards, and a user is in about
 // four groups.
 package policyset
@@ -149,10 +149,14 @@ func (m *maker) binding(i, roles int) authz.Binding {
 		RoleKind: authz.ClusterRoleKind,
 		RoleName: fmt.Sprintf("role-%d", m.IntN(roles)),
 	}
-	if m.IntN(5) > 0 {
+	if m.IntN(4) > 0 {
 		b.Namespace = m.namespaces[m.IntN(len(m.namespaces))]
 	}
-	for range 1 + m.IntN(3) {
+	subjects := 1
+	if m.IntN(4) == 0 {
+		subjects = 2
+	}
+	for range subjects {
 		switch n := m.IntN(20); {
 		case n < 4:
 			b.Subjects = append(b.Subjects, authz.Subject{Kind: authz.Group, Name: m.groups[m.IntN(len(m.groups))]})

@@ -1,0 +1,3 @@
+// Package differential holds the proof that authz means what Kubernetes RBAC
+// means: a million random questions over random policy, put to both.
+package differential
