@@ -1,0 +1,87 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// Ban turns a subject or one credential off, superusers of the control plane
+// included. It comes before every other decision.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type Ban struct {
+	metav1.TypeMeta `json:",inline"`
+	// Standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec says who or what is banned. It cannot be changed, except for
+	// notAfter and reason.
+	Spec BanSpec `json:"spec"`
+	// status says where the ban is known to be in force.
+	// +optional
+	Status BanStatus `json:"status,omitempty"`
+}
+
+// BanSpec says who or what is banned: exactly one of subject and credentialID.
+type BanSpec struct {
+	// subject is banned by its exact name.
+	// +optional
+	Subject *BanSubject `json:"subject,omitempty"`
+	// credentialID is the id of one credential, for example JTI=... or
+	// X509SHA256=...; other credentials of the same subject keep working.
+	// +optional
+	CredentialID string `json:"credentialID,omitempty"`
+	// sites where the ban holds, as in an AccessPolicy. None are all.
+	// +optional
+	// +listType=set
+	Sites []string `json:"sites,omitempty"`
+	// reason is recorded with every refusal.
+	Reason string `json:"reason"`
+	// notAfter ends the ban; without it the ban stays until it is deleted.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// BanSubject is a subject by its exact name.
+type BanSubject struct {
+	// kind is User, Group, ServiceAccount or Site.
+	Kind SubjectKind `json:"kind"`
+	// name of the subject.
+	Name string `json:"name"`
+	// namespace of a service account.
+	// +optional
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// BanStatus says where a ban is known to be in force.
+type BanStatus struct {
+	// sites lists the sites that the ban is meant for.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Sites []BanSite `json:"sites,omitempty"`
+}
+
+// BanSite is the state of a ban at one site.
+type BanSite struct {
+	// name of the site.
+	Name string `json:"name"`
+	// acknowledged is when the site first asked after the ban came into
+	// force; absent while nothing was heard from it.
+	// +optional
+	Acknowledged *metav1.Time `json:"acknowledged,omitempty"`
+	// limits say in CamelCase where the ban cannot hold at this site.
+	// +optional
+	// +listType=set
+	Limits []string `json:"limits,omitempty"`
+}
+
+// BanList is a list of bans.
+//
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+type BanList struct {
+	metav1.TypeMeta `json:",inline"`
+	// Standard list metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty"`
+	// items are the bans.
+	Items []Ban `json:"items"`
+}
