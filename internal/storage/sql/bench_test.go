@@ -85,6 +85,7 @@ func BenchmarkParallelCreate(b *testing.B) {
 			table := benchTable(b, e)
 			var next atomic.Int64
 			b.SetParallelism(8)
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, err := table.Create(b.Context(), benchRow(int(next.Add(1)))); err != nil {

@@ -3,8 +3,8 @@ package sql
 import (
 	"context"
 	stdsql "database/sql"
+	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -276,50 +276,64 @@ func (w *walk) behind(after Key) (string, []any) {
 	return "(namespace, name) > ($1, $2)", []any{after.Namespace, after.Name}
 }
 
-// merged is a statement over the posting lists of terms behind a key. Each
-// list is sorted, so that both engines merge them without reading on.
-func (w *walk) merged(what string, terms []int64, after Key) (string, []any) {
+// merged is a statement for the first n entries behind a key in each of the
+// posting lists of terms. The limit stands in each branch, where it ends the
+// walk along the index whatever the planner believes about the sizes; the
+// caller puts the branches in order.
+func (w *walk) merged(terms []int64, after Key, n int) (string, []any) {
 	where, args := w.behind(after)
-	selects := make([]string, len(terms))
+	args = append(args, n)
+	branches := make([]string, len(terms))
 	for i, term := range terms {
 		args = append(args, term)
-		selects[i] = "SELECT " + what + " FROM " + w.table.name + "_terms WHERE term = $" + strconv.Itoa(len(args)) + " AND " + where
+		branches[i] = fmt.Sprintf("SELECT * FROM (SELECT term, namespace, name, id FROM %s_terms WHERE term = $%d AND %s ORDER BY namespace, name LIMIT $3) AS list%d",
+			w.table.name, len(args), where, i)
 	}
-	return strings.Join(selects, " UNION ALL "), args
+	return strings.Join(branches, " UNION ALL "), args
 }
 
 // posted yields the rows in the posting lists of terms.
 func (w *walk) posted(ctx context.Context, terms []int64, after Key, n int) ([]*stored, bool, error) {
-	query, args := w.merged("id, namespace, name", terms, after)
-	args = append(args, n)
-	rows, err := w.tx.QueryContext(ctx, query+" ORDER BY namespace, name LIMIT $"+strconv.Itoa(len(args)), args...)
+	query, args := w.merged(terms, after, n)
+	rows, err := w.tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, false, err
 	}
 	defer rows.Close()
-	var ids []int64
+	var entries []posting
 	for rows.Next() {
 		var p posting
-		if err := rows.Scan(&p.id, &p.Namespace, &p.Name); err != nil {
+		if err := rows.Scan(&p.term, &p.Namespace, &p.Name, &p.id); err != nil {
 			return nil, false, err
 		}
-		ids = append(ids, p.id)
+		entries = append(entries, p)
 	}
-	if err := rows.Err(); err != nil || len(ids) == 0 {
-		return nil, true, err
-	}
-	// One connection serves the transaction: give it free for the next read.
-	if err := rows.Close(); err != nil {
+	if err := rows.Err(); err != nil {
 		return nil, false, err
 	}
+	// Fewer than n together means fewer than n in each.
+	done := len(entries) < n
+	slices.SortFunc(entries, func(a, b posting) int { return a.Key.compare(b.Key) })
+	ids := make([]int64, 0, n)
+	for _, p := range entries {
+		if len(ids) == n {
+			break
+		}
+		// A row whose terms collide stands in two lists.
+		if len(ids) == 0 || ids[len(ids)-1] != p.id {
+			ids = append(ids, p.id)
+		}
+	}
+	if len(ids) == 0 {
+		return nil, true, nil
+	}
 	list, err := w.ordered(ctx, ids, false)
-	return list, len(ids) < n, err
+	return list, done, err
 }
 
-// length counts the entries in the posting lists of terms, up to most.
+// length counts the entries in the posting lists of terms, up to about most.
 func (w *walk) length(ctx context.Context, terms []int64, most int) (n int, err error) {
-	query, args := w.merged("1 AS one", terms, w.last)
-	args = append(args, most)
-	err = w.tx.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT one FROM ("+query+") AS a LIMIT $"+strconv.Itoa(len(args))+") AS b", args...).Scan(&n)
+	query, args := w.merged(terms, w.last, most)
+	err = w.tx.QueryRowContext(ctx, "SELECT count(*) FROM ("+query+") AS lists", args...).Scan(&n)
 	return n, err
 }

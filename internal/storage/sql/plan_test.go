@@ -45,8 +45,8 @@ func TestListsWalkIndexes(t *testing.T) {
 				// statistics know.
 				lists := []int64{term(termLabelValue, "state", "open"), term(termLabelValue, "state", "closed"), 3}
 				for n := 1; n <= 3; n++ {
-					query, args := w.merged("id, namespace, name", lists[3-n:], after)
-					statements[query+fmt.Sprintf(" ORDER BY namespace, name LIMIT $%d", len(args)+1)] = append(args, 100)
+					query, args := w.merged(lists[3-n:], after, 100)
+					statements[query] = args
 				}
 				for statement, args := range statements {
 					plan, err := planOf(ctx, tx, explain+statement, args)
@@ -64,7 +64,7 @@ func TestListsWalkIndexes(t *testing.T) {
 				}
 				names := []string{"n-00001", "n-00002", "n-00003"}
 				plan, err := planOf(ctx, tx, explain+postgresEngine{}.lookupQuery("k_notes", false), []any{[]string{"n", "n", "n"}, names})
-				if !strings.Contains(plan, "Index Cond: ((namespace = k.n) AND (name = k.m))") {
+				if err == nil && !strings.Contains(plan, "Index Cond: ((namespace = (k.n)::text) AND (name = (k.m)::text))") {
 					t.Errorf("the lookup has the plan\n%s", plan)
 				}
 				return err

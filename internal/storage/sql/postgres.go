@@ -61,7 +61,7 @@ func (db *DB) openPostgres(ctx context.Context, config Config) (string, error) {
 		"idle_in_transaction_session_timeout": millis,
 		// Every statement here is a walk along an index. Plans that fit the
 		// average value of a parameter scan whole tables for the others.
-		"plan_cache_mode":  "force_custom_plan",
+		"plan_cache_mode": "force_custom_plan",
 		// Nothing here needs a sort but what an index already has in order; the
 		// planner would sort a list that it believes to be short.
 		"enable_seqscan":   "off",

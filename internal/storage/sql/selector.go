@@ -41,8 +41,9 @@ const (
 const (
 	maxRequirements = 64   // of a list
 	maxValues       = 1000 // of a requirement
-	// maxDriverValues is how many posting lists are merged in one statement.
-	maxDriverValues = 64
+	// maxDriverValues is how many posting lists are merged in one statement;
+	// larger sets are looked for among the rows that have the label at all.
+	maxDriverValues = 16
 )
 
 // query is a validated list request.
