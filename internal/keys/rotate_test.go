@@ -389,3 +389,60 @@ func TestRunMaintainsUntilTheContextEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestFollow lets a follower see each of the changes of a rotation, at its time.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		vault := openVault(t, keystest.NewMemory(), newKeyring(t), time.Now)
+		ring := ensure[keys.Tokens](t, vault)
+		type event struct {
+			signer    string
+			verifiers int
+			after     time.Duration
+		}
+		var events []event
+		fail := true
+		begin := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			done <- ring.Follow(ctx, func(set *keys.Set[keys.Tokens], now time.Time) error {
+				if fail {
+					fail = false
+					return context.DeadlineExceeded
+				}
+				events = append(events, event{set.Signer(now).KeyID(), len(set.Verifiers(now)), now.Sub(begin)})
+				return nil
+			})
+		}()
+		time.Sleep(time.Hour)
+		if err := ring.Rotate(t.Context(), schedule); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		if _, err := ring.Retire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if len(events) != 5 {
+			t.Fatalf("events %+v, want five", events)
+		}
+		old, fresh := events[0].signer, events[2].signer
+		want := []event{
+			{old, 1, 10 * time.Second}, // the first call failed
+			{old, 2, time.Hour},
+			{fresh, 2, 2 * time.Hour},
+			{fresh, 1, 12*time.Hour + 5*time.Minute},
+			{fresh, 1, 25 * time.Hour}, // the old key left the store
+		}
+		if !slices.Equal(events, want) || old == fresh {
+			t.Errorf("events\n%+v, want\n%+v", events, want)
+		}
+	})
+}

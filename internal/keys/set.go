@@ -131,6 +131,20 @@ func (s *Set[P]) Verifier(now time.Time, keyID string) (*Verifier[P], bool) {
 	return nil, false
 }
 
+// next returns the first moment after now at which another key signs or one
+// stops verifying, zero if there is none.
+func (s *Set[P]) next(now time.Time) time.Time {
+	var next time.Time
+	for _, k := range s.signers {
+		for _, t := range []time.Time{k.signFrom, k.retireAfter} {
+			if t.After(now) && (next.IsZero() || t.Before(next)) {
+				next = t
+			}
+		}
+	}
+	return next
+}
+
 func (v *Verifier[P]) verifies(now time.Time) bool {
 	return v.retireAfter.IsZero() || now.Before(v.retireAfter)
 }

@@ -203,6 +203,19 @@ func (a *Authority[P]) Run(ctx context.Context, interval time.Duration) error {
 	return a.ring.Run(ctx, schedule, interval)
 }
 
+// Follow calls apply with the certificates that are trusted at this door, now
+// and whenever they change; see [keys.Ring.Follow]. It needs [Authority.Run]
+// beside it to see what other replicas do.
+func (a *Authority[P]) Follow(ctx context.Context, apply func(trusted *x509.CertPool) error) error {
+	return a.ring.Follow(ctx, func(*keys.Set[P], time.Time) error {
+		pool, err := a.Pool()
+		if err != nil {
+			return err
+		}
+		return apply(pool)
+	})
+}
+
 // Issue signs what a profile prepared. A second use of the same Prepared is an
 // error, whatever became of the first.
 func (a *Authority[P]) Issue(p *Prepared[P]) (*x509.Certificate, error) {

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -287,7 +289,11 @@ func TestLint(t *testing.T) {
 		{"node with a colon", func() error { _, err := PrepareNode("a:b", good, 0); return err }, "node: must be"},
 		{"empty node", func() error { _, err := PrepareNode("", good, 0); return err }, "node: must be"},
 
-		{"site", site("berlin-2.example"), ""},
+		{"site", site("berlin-2"), ""},
+		{"longest site", site(strings.Repeat("a", 63)), ""},
+		{"long site", site(strings.Repeat("a", 64)), "site: must be"},
+		{"site with a dot", site("berlin.example"), "site: must be"},
+		{"site with a dash in front", site("-berlin"), "site: must be"},
 		{"empty site", site(""), "site: must be"},
 		{"site in upper case", site("Berlin"), "site: must be"},
 		{"site with a colon", site("a:b"), "site: must be"},
@@ -439,4 +445,45 @@ func TestCertificatesDoNotOutliveTheirAuthority(t *testing.T) {
 	if sum >= authorityValidity {
 		t.Errorf("an authority is needed for %v and valid for %v", sum, authorityValidity)
 	}
+}
+
+// TestFollowersSeeTheNewAuthority runs what a replica runs: Run beside Follow,
+// while another replica rotates.
+func TestFollowersSeeTheNewAuthority(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		time.Sleep(start.Sub(time.Now()))
+		a, err := Open[keys.SiteCA](t.Context(), w.vault, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pools []*x509.CertPool
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := a.Run(ctx, time.Second); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if err := a.Follow(ctx, func(p *x509.CertPool) error { pools = append(pools, p); return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(time.Minute)
+		w.Set(time.Now())
+		if err := w.site.Rotate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		cancel()
+		wg.Wait()
+		if len(pools) != 2 || pools[0].Equal(pools[1]) {
+			t.Fatalf("%d pools, want the first and another", len(pools))
+		}
+		if pool, err := w.site.Pool(); err != nil || !pool.Equal(pools[1]) {
+			t.Errorf("the follower trusts something else, %v", err)
+		}
+	})
 }

@@ -134,6 +134,17 @@ func noReservedNames(except ...string) check {
 	}
 }
 
+// siteLabel demands the grammar of a site's name (RFC 1123 label), without the
+// dot that would let one site's name look like a part of another's.
+func siteLabel(name string) check {
+	return func(*x509.Certificate) string {
+		if !label(name) {
+			return "site: must be at most 63 lower case letters, digits and '-', and begin and end with one of the first two"
+		}
+		return ""
+	}
+}
+
 // objectName demands the grammar of names of API objects (RFC 1123 subdomain).
 func objectName(kind, name string) check {
 	return func(*x509.Certificate) string {
@@ -168,15 +179,19 @@ func hostname(name string) bool {
 	if name == "" || len(name) > 253 {
 		return false
 	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+	for part := range strings.SplitSeq(name, ".") {
+		if !label(part) {
 			return false
-		}
-		for _, c := range []byte(label) {
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-				return false
-			}
 		}
 	}
 	return true
+}
+
+func label(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
+	})
 }

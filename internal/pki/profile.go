@@ -97,7 +97,7 @@ func PrepareSite(site string, public crypto.PublicKey, validity time.Duration) (
 	t := subject(user, []string{sitename.SitesGroup})
 	t.URIs = []*url.URL{{Scheme: "gatehouse", Opaque: "site:" + site}}
 	return prepare[keys.SiteCA](t, public, limits{validity, 365 * day, maxValidity},
-		objectName("site", site), noReservedNames(user, sitename.SitesGroup))
+		siteLabel(site), noReservedNames(user, sitename.SitesGroup))
 }
 
 // PrepareFrontProxy is the profile of a proxy that names its callers in

@@ -100,7 +100,7 @@ func SiteName(v Verified[keys.SiteCA]) (string, error) {
 		return "", fault.New(fault.Unauthenticated, "no site certificate")
 	}
 	name, ok := strings.CutPrefix(v.leaf.Subject.CommonName, sitename.SiteUserPrefix)
-	if !ok || !hostname(name) ||
+	if !ok || !label(name) ||
 		!slices.Equal(v.leaf.Subject.Organization, []string{sitename.SitesGroup}) ||
 		len(v.leaf.URIs) != 1 || v.leaf.URIs[0].String() != siteURIPrefix+name {
 		return "", fault.New(fault.Unauthenticated, "certificate of the site CA names no site")

@@ -230,6 +230,7 @@ func TestSiteName(t *testing.T) {
 		"more groups":        {func(c *x509.Certificate) { c.Subject.Organization = []string{"system:sites", "system:masters"} }, ""},
 		"empty name":         {func(c *x509.Certificate) { c.Subject.CommonName, c.URIs = "system:site:", uri("") }, ""},
 		"name with a colon":  {func(c *x509.Certificate) { c.Subject.CommonName, c.URIs = "system:site:a:b", uri("a:b") }, ""},
+		"name with a dot":    {func(c *x509.Certificate) { c.Subject.CommonName, c.URIs = "system:site:a.b", uri("a.b") }, ""},
 		"name in upper case": {func(c *x509.Certificate) { c.Subject.CommonName, c.URIs = "system:site:A", uri("A") }, ""},
 	}
 	for name, tc := range cases {
