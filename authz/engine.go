@@ -19,8 +19,11 @@ type writer struct {
 	verbs, resources, texts                                 pool
 	scopes, principals, wides, roles, permissions, bindings pool
 
-	scratch  []byte
-	subjects []subject
+	queue   []Binding // put, not yet entered
+	slab    []subject
+	scratch []byte
+	warm    []uint32
+	warmed  int // keeps what warm loads from being optimised away
 }
 
 func (w *writer) pools() []*pool {
@@ -30,6 +33,7 @@ func (w *writer) pools() []*pool {
 // New returns an engine without any policy: every decision is no opinion.
 func New() *Engine {
 	e := new(Engine)
+	e.w.queue = make([]Binding, 0, queueSize)
 	seed := maphash.MakeSeed()
 	tx := Tx{s: &Snapshot{seed: seed, salt: maphash.String(seed, "numbers")}, w: &e.w, v: 1}
 	tx.start()
@@ -58,6 +62,8 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 	committed := false
 	defer func() {
 		tx.s = nil // a Tx kept past its transaction must fail
+		clear(e.w.queue)
+		e.w.queue, e.w.slab = e.w.queue[:0], nil
 		for _, p := range e.w.pools() {
 			if committed {
 				p.commit()
@@ -67,6 +73,7 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 		}
 	}()
 	change(&tx)
+	tx.flush()
 	if !tx.changed {
 		return old
 	}

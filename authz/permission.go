@@ -1,17 +1,21 @@
 package authz
 
-// permission is the set of roles that have a rule for one verb, API group and
-// resource, word for word; wildcards are words here. With nameVerb in place of
-// a verb it is the set of roles with a rule for one object name and resource.
+// permission is the set of roles that have a rule with one key.
 type permission struct {
+	roles roleSet
 	key   permissionKey
-	all   roleSet // by a rule for every object
-	named roleSet // by a rule limited to names
 }
 
+// permissionKey is a verb, API group and resource, word for word: wildcards
+// are words here. With the bit named it stands for the rules limited to object
+// names; with nameVerb in place of a verb, for the rules limited to the object
+// name in place of the group.
 type permissionKey struct{ verb, group, resource uint32 }
 
-const nameVerb = none - 1
+const (
+	named    = 1 << 31
+	nameVerb = none
+)
 
 // maxCombinations bounds what one role may add to the permission index. A role
 // beyond it stands in Snapshot.broad instead and is compared in full.
@@ -37,19 +41,23 @@ func (rs *ruleset) combinations() int {
 	return n
 }
 
-// keys visits every key of the role; named tells which of its sets is meant.
-func (rs *ruleset) keys(visit func(k permissionKey, named bool)) {
+// keys visits every key of the role.
+func (rs *ruleset) keys(visit func(k permissionKey)) {
 	for i := range rs.rules {
 		r := &rs.rules[i]
 		names := rs.names(r)
+		limit := uint32(0)
+		if len(names) > 0 {
+			limit = named
+		}
 		for _, res := range rs.resources(r) {
 			for _, v := range rs.verbs(r) {
 				for _, g := range rs.groups(r) {
-					visit(permissionKey{v, g, res}, len(names) > 0)
+					visit(permissionKey{v | limit, g, res})
 				}
 			}
 			for _, n := range names {
-				visit(permissionKey{nameVerb, n, res}, true)
+				visit(permissionKey{nameVerb, n, res})
 			}
 		}
 	}
@@ -76,18 +84,15 @@ func (t *Tx) index(role uint32, rs *ruleset) {
 		t.s.broad.add(t.v, role)
 		return
 	}
-	rs.keys(func(k permissionKey, named bool) {
+	rs.keys(func(k permissionKey) {
 		id := t.s.findPermission(k)
 		if id == none {
 			id = take(&t.w.permissions, &t.s.permissions, t.v)
 			t.s.permissions.edit(t.v, id).key = k
 			t.s.permissionIndex.insert(t.v, k.hash(t.s.salt), id)
 		}
-		p := t.s.permissions.edit(t.v, id)
-		if named {
-			p.named.add(t.v, role)
-		} else {
-			p.all.add(t.v, role)
+		if !t.s.permissions.at(id).roles.has(role) {
+			t.s.permissions.edit(t.v, id).roles.add(t.v, role)
 		}
 	})
 }
@@ -99,18 +104,14 @@ func (t *Tx) unindex(role uint32, rs *ruleset) {
 		t.s.broad.remove(t.v, role)
 		return
 	}
-	rs.keys(func(k permissionKey, named bool) {
+	rs.keys(func(k permissionKey) {
 		id := t.s.findPermission(k)
 		if id == none {
 			return // an equal key of the same role was the last
 		}
 		p := t.s.permissions.edit(t.v, id)
-		if named {
-			p.named.remove(t.v, role)
-		} else {
-			p.all.remove(t.v, role)
-		}
-		if p.all.empty() && p.named.empty() {
+		p.roles.remove(t.v, role)
+		if p.roles.empty() {
 			t.s.permissionIndex.remove(t.v, k.hash(t.s.salt), id)
 			give(&t.w.permissions, &t.s.permissions, t.v, id)
 		}
@@ -141,7 +142,7 @@ func (c *query) sets(visit func(set *roleSet, exact bool) bool) bool {
 					continue
 				}
 				if id := s.findPermission(permissionKey{v, g, res}); id != none {
-					if !visit(&s.permissions.at(id).all, true) {
+					if !visit(&s.permissions.at(id).roles, true) {
 						return false
 					}
 				}
@@ -151,7 +152,7 @@ func (c *query) sets(visit func(set *roleSet, exact bool) bool) bool {
 			continue
 		}
 		if id := s.findPermission(permissionKey{nameVerb, c.name(), res}); id != none {
-			if !visit(&s.permissions.at(id).named, false) {
+			if !visit(&s.permissions.at(id).roles, false) {
 				return false
 			}
 		}
@@ -176,8 +177,8 @@ func (c *query) namedSets(visit func(set *roleSet, exact bool)) {
 				if res == none || g == none || v == none {
 					continue
 				}
-				if id := c.s.findPermission(permissionKey{v, g, res}); id != none {
-					visit(&c.s.permissions.at(id).named, true)
+				if id := c.s.findPermission(permissionKey{v | named, g, res}); id != none {
+					visit(&c.s.permissions.at(id).roles, true)
 				}
 			}
 		}

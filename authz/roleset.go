@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// roleSet is a persistent set of role numbers: a sorted list while it is
-// small, blocks of bits when it grows.
+// roleSet is a persistent set of role numbers: one number in place, a sorted
+// list while it is small, blocks of bits when it grows.
 type roleSet struct {
-	few  []uint32
-	many *roleBlocks
+	many *roleMany // nil while there is at most one
+	one  uint32    // the number plus one, 0 for none; unless many is set
 }
 
 const (
@@ -18,7 +18,9 @@ const (
 	roleBlockSize = 1 << roleBlockBits
 )
 
-type roleBlocks struct {
+// roleMany holds a list or blocks, not both.
+type roleMany struct {
+	few    []uint32
 	blocks []*roleBlock // sorted by hi, none empty
 	own    version
 }
@@ -29,22 +31,20 @@ type roleBlock struct {
 	hi   uint32 // role number >> roleBlockBits
 }
 
-func (s *roleSet) empty() bool { return len(s.few) == 0 && s.many == nil }
+func (s *roleSet) empty() bool { return s.one == 0 && s.many == nil }
 
 func (s *roleSet) has(r uint32) bool {
 	if s.many == nil {
-		for _, x := range s.few {
-			if x == r {
-				return true
-			}
-		}
-		return false
+		return s.one == r+1
+	}
+	if s.many.blocks == nil {
+		return has(s.many.few, r)
 	}
 	i, ok := s.many.find(r >> roleBlockBits)
 	return ok && s.many.blocks[i].bits[r%roleBlockSize/64]>>(r%64)&1 != 0
 }
 
-func (b *roleBlocks) find(hi uint32) (int, bool) {
+func (b *roleMany) find(hi uint32) (int, bool) {
 	lo, n := 0, len(b.blocks)
 	for lo < n {
 		if m := (lo + n) / 2; b.blocks[m].hi < hi {
@@ -56,41 +56,49 @@ func (b *roleBlocks) find(hi uint32) (int, bool) {
 	return lo, lo < len(b.blocks) && b.blocks[lo].hi == hi
 }
 
-// add puts r into the set. few is always copied: it is short.
-func (s *roleSet) add(t version, r uint32) {
-	if s.many == nil {
-		i, ok := slices.BinarySearch(s.few, r)
-		if ok {
-			return
-		}
-		if len(s.few) < roleSetFew {
-			few := make([]uint32, len(s.few)+1)
-			copy(few, s.few[:i])
-			few[i] = r
-			copy(few[i+1:], s.few[i:])
-			s.few = few
-			return
-		}
-		s.many = &roleBlocks{own: t}
-		for _, x := range s.few {
-			s.many.set(t, x)
-		}
-		s.few = nil
-	} else if s.many.own != t {
-		s.many = &roleBlocks{blocks: slices.Clone(s.many.blocks), own: t}
+// edit makes the set's lists belong to transaction t.
+func (s *roleSet) edit(t version) *roleMany {
+	if s.many.own != t {
+		s.many = &roleMany{few: slices.Clone(s.many.few), blocks: slices.Clone(s.many.blocks), own: t}
 	}
-	s.many.set(t, r)
+	return s.many
 }
 
-func (b *roleBlocks) set(t version, r uint32) {
+// add puts r into the set.
+func (s *roleSet) add(t version, r uint32) {
+	if s.has(r) {
+		return
+	}
+	if s.empty() {
+		s.one = r + 1
+		return
+	}
+	if s.many == nil {
+		s.many = &roleMany{few: []uint32{s.one - 1}, own: t}
+		s.one = 0
+	}
+	m := s.edit(t)
+	if m.blocks == nil && len(m.few) < roleSetFew {
+		i, _ := slices.BinarySearch(m.few, r)
+		m.few = slices.Insert(m.few, i, r)
+		return
+	}
+	for _, x := range m.few {
+		m.set(t, x)
+	}
+	m.few = nil
+	m.set(t, r)
+}
+
+func (b *roleMany) set(t version, r uint32) {
 	i, ok := b.find(r >> roleBlockBits)
 	if !ok {
 		b.blocks = slices.Insert(b.blocks, i, &roleBlock{own: t, hi: r >> roleBlockBits})
 	}
-	b.edit(t, i).bits[r%roleBlockSize/64] |= 1 << (r % 64)
+	b.editBlock(t, i).bits[r%roleBlockSize/64] |= 1 << (r % 64)
 }
 
-func (b *roleBlocks) edit(t version, i int) *roleBlock {
+func (b *roleMany) editBlock(t version, i int) *roleBlock {
 	k := b.blocks[i]
 	if k.own != t {
 		c := *k
@@ -103,54 +111,50 @@ func (b *roleBlocks) edit(t version, i int) *roleBlock {
 
 // remove takes r out of the set, if it is there.
 func (s *roleSet) remove(t version, r uint32) {
-	if s.many == nil {
-		if i, ok := slices.BinarySearch(s.few, r); ok {
-			few := make([]uint32, 0, len(s.few)-1)
-			s.few = append(append(few, s.few[:i]...), s.few[i+1:]...)
-		}
-		return
-	}
 	if !s.has(r) {
 		return
 	}
-	if s.many.own != t {
-		s.many = &roleBlocks{blocks: slices.Clone(s.many.blocks), own: t}
+	if s.many == nil {
+		s.one = 0
+		return
 	}
-	i, _ := s.many.find(r >> roleBlockBits)
-	k := s.many.edit(t, i)
-	k.bits[r%roleBlockSize/64] &^= 1 << (r % 64)
-	if k.bits == [len(k.bits)]uint64{} {
-		s.many.blocks = slices.Delete(s.many.blocks, i, i+1)
+	m := s.edit(t)
+	if m.blocks == nil {
+		i, _ := slices.BinarySearch(m.few, r)
+		m.few = slices.Delete(m.few, i, i+1)
+	} else {
+		i, _ := m.find(r >> roleBlockBits)
+		k := m.editBlock(t, i)
+		k.bits[r%roleBlockSize/64] &^= 1 << (r % 64)
+		if k.bits == [len(k.bits)]uint64{} {
+			m.blocks = slices.Delete(m.blocks, i, i+1)
+		}
+		if len(m.blocks) <= 1 && s.count() <= roleSetFew/2 {
+			var few []uint32
+			s.each(func(r uint32) bool { few = append(few, r); return true })
+			m.few, m.blocks = few, nil
+		}
 	}
-	if len(s.many.blocks) <= 1 && s.count() <= roleSetFew/2 {
-		var few []uint32
-		s.each(func(r uint32) bool { few = append(few, r); return true })
-		s.few, s.many = few, nil
+	if m.blocks == nil && len(m.few) == 1 {
+		s.one, s.many = m.few[0]+1, nil
 	}
 }
 
 func (s *roleSet) count() int {
-	if s.many == nil {
-		return len(s.few)
-	}
 	n := 0
-	for _, b := range s.many.blocks {
-		for _, w := range b.bits {
-			n += bits.OnesCount64(w)
-		}
-	}
+	s.each(func(uint32) bool { n++; return true })
 	return n
 }
 
 // each visits the roles in ascending order until visit returns false.
 func (s *roleSet) each(visit func(uint32) bool) bool {
 	if s.many == nil {
-		for _, r := range s.few {
-			if !visit(r) {
-				return false
-			}
+		return s.one == 0 || visit(s.one-1)
+	}
+	for _, r := range s.many.few {
+		if !visit(r) {
+			return false
 		}
-		return true
 	}
 	for _, b := range s.many.blocks {
 		for i, w := range b.bits {
@@ -164,19 +168,17 @@ func (s *roleSet) each(visit func(uint32) bool) bool {
 	return true
 }
 
+// dense reports whether the set has the form of blocks.
+func (s *roleSet) dense() bool { return s.many != nil && s.many.blocks != nil }
+
 // common visits the roles that are in both sets until visit returns false.
 func (s *roleSet) common(o *roleSet, visit func(uint32) bool) bool {
-	if s.many == nil || o.many == nil {
-		if s.many == nil && o.many != nil {
+	if !s.dense() || !o.dense() {
+		if o.dense() {
 			s, o = o, s
 		}
-		// o is now a short list.
-		for _, r := range o.few {
-			if s.has(r) && !visit(r) {
-				return false
-			}
-		}
-		return true
+		// o is short.
+		return o.each(func(r uint32) bool { return !s.has(r) || visit(r) })
 	}
 	a, b := s.many.blocks, o.many.blocks
 	for len(a) > 0 && len(b) > 0 {

@@ -27,6 +27,7 @@ func (t *Tx) start() {
 
 // Clear removes all policy, for a writer that starts over from a full list.
 func (t *Tx) Clear() {
+	t.flush()
 	*t.s = Snapshot{seed: t.s.seed, salt: t.s.salt}
 	for _, p := range t.w.pools() {
 		// Numbers start over; should the transaction be abandoned, the pools
@@ -40,6 +41,7 @@ func (t *Tx) Clear() {
 // PutRole adds or replaces a role. Every binding that names it uses the new
 // rules.
 func (t *Tx) PutRole(r Role) {
+	t.flush()
 	kind, sc := ClusterRoleKind, uint32(clusterScope)
 	if r.Namespace != "" {
 		kind, sc = RoleKind, t.useScope(r.Namespace)
@@ -75,6 +77,7 @@ func (t *Tx) PutRole(r Role) {
 
 // DeleteRole removes a role; bindings that name it grant nothing from then on.
 func (t *Tx) DeleteRole(namespace, name string) {
+	t.flush()
 	kind, sc := ClusterRoleKind, uint32(clusterScope)
 	if namespace != "" {
 		kind, sc = RoleKind, t.s.findScope(namespace)
@@ -101,6 +104,13 @@ func (t *Tx) DeleteRole(namespace, name string) {
 
 // PutBinding adds or replaces a binding.
 func (t *Tx) PutBinding(b Binding) {
+	t.w.queue = append(t.w.queue, b)
+	if len(t.w.queue) == cap(t.w.queue) {
+		t.flush()
+	}
+}
+
+func (t *Tx) putBinding(b *Binding) {
 	sc := uint32(clusterScope)
 	if b.Namespace != "" {
 		sc = t.useScope(b.Namespace)
@@ -108,7 +118,7 @@ func (t *Tx) PutBinding(b Binding) {
 	h := t.s.hash2(b.Name, sc)
 	id := t.s.findBinding(h, sc, b.Name)
 	if id != none {
-		if t.s.isBinding(id, &b) {
+		if t.s.isBinding(id, b) {
 			t.leaveScope(sc)
 			return
 		}
@@ -130,7 +140,7 @@ func (t *Tx) PutBinding(b Binding) {
 	if r.refs++; r.refs == 1 && r.rules == nil {
 		t.s.count.Unresolved++
 	}
-	x.subjects = make([]subject, len(b.Subjects))
+	x.subjects = t.newSubjects(len(b.Subjects))
 	for i := range b.Subjects {
 		x.subjects[i] = t.subject(&b.Subjects[i], b.Namespace)
 		if p := x.subjects[i].principal; p != none {
@@ -144,6 +154,7 @@ func (t *Tx) PutBinding(b Binding) {
 
 // DeleteBinding removes a binding.
 func (t *Tx) DeleteBinding(namespace, name string) {
+	t.flush()
 	sc := uint32(clusterScope)
 	if namespace != "" {
 		if sc = t.s.findScope(namespace); sc == none {
@@ -222,7 +233,7 @@ func (t *Tx) subject(s *Subject, namespace string) subject {
 		if namespace == "" {
 			break
 		}
-		t.w.scratch = append(append(append(append(t.w.scratch[:0], serviceAccountPrefix...), namespace...), ':'), s.Name...)
+		t.w.scratch = appendServiceAccount(t.w.scratch[:0], s, namespace)
 		return subject{t.usePrincipal(string(t.w.scratch), false), formServiceAccount | uint32(len(namespace))<<formBits}
 	}
 	return subject{principal: none}
