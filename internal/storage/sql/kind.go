@@ -169,17 +169,22 @@ func (k *Kind) checkKey(key Key) error {
 	return nil
 }
 
+// prepareNew is prepare for a row that may not exist yet.
+func (k *Kind) prepareNew(in *Row) (*Row, error) {
+	if in.UID == "" {
+		return nil, fault.New(fault.Invalid, "metadata.uid: required")
+	}
+	if err := text("metadata.uid", in.UID, maxUID); err != nil {
+		return nil, err
+	}
+	return k.prepare(in)
+}
+
 // prepare validates a row to be written and returns a copy with derived
 // fields. The copy shares the payload.
 func (k *Kind) prepare(in *Row) (*Row, error) {
 	row := *in
 	if err := k.checkKey(row.Key); err != nil {
-		return nil, err
-	}
-	if row.UID == "" {
-		return nil, fault.New(fault.Invalid, "metadata.uid: required")
-	}
-	if err := text("metadata.uid", row.UID, maxUID); err != nil {
 		return nil, err
 	}
 	if len(row.Payload) > k.maxPayload() {

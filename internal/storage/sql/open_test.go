@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,7 +24,7 @@ import (
 
 func TestFilesArePrivate(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "new", "data", "rows.db")
+	path := filepath.Join(t.TempDir(), "new", "a ?#%20&dir", "rows.db")
 	_, table := openNotes(t, Config{SQLite: path})
 	if _, err := table.Create(t.Context(), note("a", "x")); err != nil {
 		t.Fatal(err)
@@ -151,7 +152,7 @@ func TestDamageInALargeFile(t *testing.T) {
 	}
 	db.Close()
 	db, _ = openNotes(t, Config{SQLite: path, wholeCheck: 4096})
-	if err := db.Verify(t.Context()); fault.KindOf(err) != fault.Unavailable || db.Ready(t.Context()) == nil {
+	if err := db.Run(t.Context()); fault.KindOf(err) != fault.Unavailable || db.Ready(t.Context()) == nil {
 		t.Errorf("verify: %v", err)
 	}
 }
@@ -221,7 +222,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer admin.Close()
-			name := fmt.Sprintf("latin%d", os.Getpid())
+			name := fmt.Sprintf("latin%d", time.Now().UnixNano())
 			if _, err := admin.Exec("CREATE DATABASE " + name + " ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'"); err != nil {
 				t.Fatal(err)
 			}

@@ -20,8 +20,8 @@ import (
 // sqlite_statements.go.
 type sqliteEngine struct{}
 
-// wholeCheckBytes bounds the files that Open checks page by page (about 0.3
-// s). Larger ones are checked by header and length, and wholly by Verify.
+// wholeCheckBytes bounds the files that Open checks page by page. Larger ones
+// are checked by header, length and schema, and wholly by Verify.
 const wholeCheckBytes = 32 << 20
 
 func (db *DB) openSQLite(ctx context.Context, config Config) error {
@@ -139,6 +139,7 @@ func (db *DB) checkSQLite(ctx context.Context, config Config, size int64) error 
 	if err := db.Verify(ctx); err != nil {
 		return err
 	}
+	db.checked = true
 	config.Logger.Debug("database checked", "path", config.SQLite, "bytes", size, "took", time.Since(start))
 	return nil
 }

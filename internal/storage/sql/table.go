@@ -37,7 +37,7 @@ func (t *Table) notFound(key Key) error {
 // fields. It fails with fault.Conflict if the key is taken and fault.Invalid
 // if the row breaks a bound.
 func (t *Table) Create(ctx context.Context, row Row) (Row, error) {
-	next, err := t.kind.prepare(&row)
+	next, err := t.kind.prepareNew(&row)
 	if err != nil {
 		return Row{}, err
 	}
@@ -91,9 +91,6 @@ func (t *Table) Get(ctx context.Context, key Key) (Row, error) {
 // hold. A writer that derived the new row from an old one must pass the old
 // revision.
 func (t *Table) Update(ctx context.Context, row Row, pre Precondition) (Row, error) {
-	if row.UID == "" {
-		row.UID = "-" // not used: the stored one stays
-	}
 	next, err := t.kind.prepare(&row)
 	if err != nil {
 		return Row{}, err
@@ -230,7 +227,7 @@ func (t *Table) prepareBatch(rows []Row) ([]*Row, error) {
 	}
 	next, size := make([]*Row, len(rows)), 0
 	for i := range rows {
-		row, err := t.kind.prepare(&rows[i])
+		row, err := t.kind.prepareNew(&rows[i])
 		if err != nil {
 			return nil, fault.Wrap(fault.KindOf(err), fmt.Sprintf("row %d: %s", i, fault.Public(err)), err)
 		}
