@@ -49,7 +49,7 @@ func openRoot(path string, uid int) (*Keyring, error) {
 	case err != nil:
 		return nil, fmt.Errorf("root key: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close() // nothing was written
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("root key: %w", err)

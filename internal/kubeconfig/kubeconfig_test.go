@@ -1,7 +1,6 @@
 package kubeconfig
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,18 +19,7 @@ import (
 // valid returns a configuration with a certificate, and a key of another one.
 func valid(t *testing.T) (Config, secret.Bytes) {
 	t.Helper()
-	root, err := keys.GenerateRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := keys.NewKeyring(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	vault, err := keys.OpenVault(t.Context(), keys.VaultConfig{Store: keystest.NewMemory(), Keyring: roots, Clock: time.Now, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	vault := keystest.NewVault(t, time.Now)
 	client, err := pki.Open[keys.ClientCA](t.Context(), vault, time.Now)
 	if err != nil {
 		t.Fatal(err)

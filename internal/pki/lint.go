@@ -57,8 +57,7 @@ func keyStrength(public crypto.PublicKey) string {
 		if k == nil || k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
 			return "public key: must be on P-256, P-384 or P-521"
 		}
-		// Also refuses a point that is not on the curve.
-		if _, err := k.ECDH(); err != nil {
+		if !onCurve(k) {
 			return "public key: is not a point of its curve"
 		}
 	case ed25519.PublicKey:
@@ -77,6 +76,15 @@ func keyStrength(public crypto.PublicKey) string {
 		return "public key: must be ECDSA, Ed25519 or RSA"
 	}
 	return ""
+}
+
+func onCurve(k *ecdsa.PublicKey) bool {
+	//lint:ignore SA1019 the library takes the coordinates for granted
+	if k.X == nil || k.Y == nil {
+		return false
+	}
+	_, err := k.ECDH()
+	return err == nil
 }
 
 func user(t *x509.Certificate) string { return nameText("user", t.Subject.CommonName) }

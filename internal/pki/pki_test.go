@@ -42,7 +42,6 @@ func (c *clock) Set(t time.Time) {
 // world is one control plane's authorities on a clock.
 type world struct {
 	*clock
-	store  keys.Store
 	vault  *keys.Vault
 	server *Authority[keys.ServingCA]
 	client *Authority[keys.ClientCA]
@@ -53,19 +52,8 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	root, err := keys.GenerateRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := keys.NewKeyring(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{clock: &clock{now: start}, store: keystest.NewMemory()}
-	w.vault, err = keys.OpenVault(t.Context(), keys.VaultConfig{Store: w.store, Keyring: roots, Clock: w.Now, Logger: discard})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &world{clock: &clock{now: start}}
+	w.vault = keystest.NewVault(t, w.Now)
 	w.server, w.client, w.site = open[keys.ServingCA](t, w), open[keys.ClientCA](t, w), open[keys.SiteCA](t, w)
 	w.proxy, w.agent = open[keys.RequestHeaderCA](t, w), open[keys.AgentCA](t, w)
 	return w

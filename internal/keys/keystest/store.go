@@ -1,6 +1,6 @@
-// Package keystest holds what tests of sealed keys share: [Memory], a store in
-// memory, and [RunStore], the conformance suite that every keys.Store passes,
-// this one included. It refuses production use.
+// Package keystest holds what tests of sealed keys share: [NewVault] for tests
+// that need keys, [Memory], a store in memory, and [RunStore], the conformance
+// suite that every keys.Store passes, this one included. It is for tests only.
 package keystest
 
 import (
