@@ -2,6 +2,7 @@ package crashfs
 
 import (
 	"io"
+	"slices"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 )
@@ -47,7 +48,7 @@ func (h *handle) WriteAt(b []byte, off int64) (int, error) {
 	}
 	n := h.n
 	if end := off + int64(len(b)); end > int64(len(n.data)) {
-		n.data = append(n.data, make([]byte, end-int64(len(n.data)))...)
+		n.data = grow(n.data, end)
 	}
 	copy(n.data[off:], b)
 	n.dirty = append(n.dirty, extent{off, off + int64(len(b))})
@@ -64,7 +65,7 @@ func (h *handle) Truncate(size int64) error {
 	if size <= int64(len(n.data)) {
 		n.data = n.data[:size]
 	} else {
-		n.data = append(n.data, make([]byte, size-int64(len(n.data)))...)
+		n.data = grow(n.data, size)
 	}
 	return nil
 }
@@ -89,7 +90,7 @@ func (h *handle) Sync() error {
 			continue
 		}
 		if int64(len(n.disk)) < to {
-			n.disk = append(n.disk, make([]byte, to-int64(len(n.disk)))...)
+			n.disk = grow(n.disk, to)
 		}
 		copy(n.disk[e.from:to], n.data[e.from:to])
 	}
@@ -104,3 +105,11 @@ func (h *handle) Size() (int64, error) {
 }
 
 func (h *handle) Close() error { return nil }
+
+// grow lengthens b to size with zeros.
+func grow(b []byte, size int64) []byte {
+	old := len(b)
+	b = slices.Grow(b, int(size)-old)[:size]
+	clear(b[old:])
+	return b
+}
