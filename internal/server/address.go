@@ -1,0 +1,73 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/pki"
+)
+
+// address is where the server is reached.
+type address struct {
+	// advertised is host:port as clients are told.
+	advertised string
+	// names of the serving certificate.
+	names pki.Names
+}
+
+func addressOf(cfg config.Config, bound net.Addr) (address, error) {
+	a := address{advertised: cfg.AdvertiseAddress()}
+	if a.advertised == "" {
+		host, _, err := net.SplitHostPort(cfg.Listen())
+		if err != nil {
+			return a, fmt.Errorf("listen address: %w", err)
+		}
+		_, port, err := net.SplitHostPort(bound.String())
+		if err != nil {
+			return a, fmt.Errorf("listen address: %w", err)
+		}
+		a.advertised = net.JoinHostPort(host, port)
+	}
+	seen := map[string]bool{}
+	add := func(name string) {
+		if seen[name] || name == "" {
+			return
+		}
+		seen[name] = true
+		if ip, err := netip.ParseAddr(name); err == nil {
+			a.names.IPs = append(a.names.IPs, ip)
+		} else {
+			a.names.DNS = append(a.names.DNS, name)
+		}
+	}
+	add("localhost")
+	add("127.0.0.1")
+	add("::1")
+	for _, hostPort := range []string{a.advertised, bound.String()} {
+		host, _, err := net.SplitHostPort(hostPort)
+		if err != nil {
+			return a, fmt.Errorf("address %q: %w", hostPort, err)
+		}
+		if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+			continue
+		}
+		add(host)
+	}
+	for _, n := range cfg.ServingNames() {
+		add(strings.ToLower(n))
+	}
+	return a, nil
+}
+
+func (a address) url() string { return "https://" + a.advertised }
+
+// issuer is the iss claim of tokens.
+func (a address) issuer(cfg config.Config) string {
+	if s := cfg.Issuer(); s != "" {
+		return s
+	}
+	return a.url()
+}

@@ -1,0 +1,294 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/component-base/metrics/legacyregistry"
+
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
+	"github.com/gatehouse-dev/gatehouse/internal/access/review"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/caller"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/federation"
+	"github.com/gatehouse-dev/gatehouse/internal/issuer"
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/pki"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/all"
+)
+
+// Bounds of the process.
+const (
+	// maxStale is how long a replica decides without a word from etcd.
+	maxStale = 5 * time.Second
+	// drainTimeout is how long requests may take to end when the server stops.
+	drainTimeout = 20 * time.Second
+	// inFlight bounds the requests of the fast lane that are served at once.
+	inFlight = 1024
+	// maxHeaderBytes bounds a request's headers; a bearer token is the largest.
+	maxHeaderBytes = 64 << 10
+)
+
+// Options are what the command gives the server.
+type Options struct {
+	Config  config.Config
+	Version string
+	Log     *slog.Logger
+	// Ready is called once, with the URL, when the server serves.
+	Ready func(url string)
+	// Fatal ends the process with one line when the data turns out to be
+	// damaged in a place that no error can be returned from.
+	Fatal func(reason string)
+}
+
+// Run serves until ctx ends, then drains, and returns nil. An error means that
+// the server did not start, or stopped by itself.
+func Run(ctx context.Context, o Options) error {
+	log, now := o.Log, time.Now
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+
+	// What survives the process.
+	st, err := openState(ctx, o.Config, now, log, o.Fatal)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+
+	// Keys and certificates.
+	trust, err := openTrust(ctx, st.vault, now)
+	if err != nil {
+		return err
+	}
+	checkpoints, err := keys.Ensure[keys.Checkpoints](ctx, st.vault)
+	if err != nil {
+		return err
+	}
+	tokenKeys, err := keys.Ensure[keys.Tokens](ctx, st.vault)
+	if err != nil {
+		return err
+	}
+
+	// The record comes before everything that must be recorded.
+	record, err := ledger.Open(filepath.Join(st.dir, "audit"), ledger.Config{
+		ID: st.replica, Origin: "gatehouse/" + st.replica, Key: checkpoints.Set().Signer(now()), Logger: log,
+	})
+	if err != nil {
+		return fmt.Errorf("open audit log: %w", err)
+	}
+	defer func() {
+		if err := record.Close(); err != nil {
+			log.Error("audit log not closed cleanly", "error", err)
+		}
+	}()
+
+	// The listener, so that its address is known to what names it.
+	listener, err := net.Listen("tcp", o.Config.Listen())
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer listener.Close()
+	at, err := addressOf(o.Config, listener.Addr())
+	if err != nil {
+		return err
+	}
+	serving, err := pki.NewServing(pki.ServingConfig{Authority: trust.serving, Names: at.names, Clock: now, Logger: log})
+	if err != nil {
+		return err
+	}
+
+	// Who is calling.
+	iss, err := issuer.New(issuer.Config{URL: at.issuer(o.Config), MaxLifetime: o.Config.MaxTokenAge(), Now: now})
+	if err != nil {
+		return err
+	}
+	if err := issuerKeys(ctx, iss, tokenKeys, now, log); err != nil {
+		return err
+	}
+	var obj objects
+	index := authn.NewIndex(func(ctx context.Context, k authn.ObjectKey) (authn.ObjectState, bool, error) {
+		return obj.state(ctx, k)
+	})
+	chain, err := authn.New(authn.Config{Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{iss.Trusted()}, Objects: index, Now: now})
+	if err != nil {
+		return err
+	}
+	if err := trust.apply(chain); err != nil {
+		return err
+	}
+
+	// May they.
+	policy := access.NewPolicy()
+	authorizer, err := access.New(access.Config{Policy: policy, Fresh: func() error {
+		if age := st.monitor.Age(); age > maxStale {
+			return fault.New(fault.Unavailable, "policy may be out of date: etcd has confirmed nothing for five seconds")
+		}
+		return nil
+	}})
+	if err != nil {
+		return err
+	}
+	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
+	escalation := checks{access.Checks{Access: authorizer}}
+
+	// The frame.
+	var frame *kubeapi.Frame
+	var mapper kindMapper
+	theFrame := func() *kubeapi.Frame { return frame }
+	theMapper := func() kindMapper { return mapper }
+	kinds := all.List(all.Deps{
+		AssignDomain:            answers.assignDomain,
+		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}),
+		CheckRole:               escalation.role,
+		CheckClusterRole:        escalation.clusterRole,
+		CheckRoleBinding:        escalation.roleBinding,
+		CheckClusterRoleBinding: escalation.clusterRoleBinding,
+		CheckSigner:             answers.signer,
+		CompileExpressions:      kubeapi.CompileExpressions,
+		CheckPolicyParams:       answers.policyParams(theMapper),
+		CheckBindingParams:      answers.bindingParams(theFrame, theMapper),
+		IssueSiteCredential:     siteCredentials{trust: trust, frame: theFrame}.issue,
+		ReviewToken:             answers.tokenFor,
+		Decide:                  answers.decideFor,
+		ListRules:               answers.rules,
+	})
+	mapper = newKindMapper(kinds)
+	frame, err = kubeapi.New(ctx, kubeapi.Config{
+		Kinds:           kinds,
+		Etcd:            kubeapi.EtcdEndpoints(st.endpoints),
+		Sealer:          st.ring.Resources(),
+		Version:         o.Version,
+		ExternalAddress: at.advertised,
+		Audiences:       []string{apiAudience},
+		Authenticate:    kubeapi.Authenticate(caller.Frame(chain)),
+		Authorizer:      answers,
+		Recorder:        record,
+		AuditPolicy:     recordEverything{},
+		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
+		Log:             log,
+	})
+	if err != nil {
+		return err
+	}
+	obj.frame = frame
+	frame.Handle(issuer.DiscoveryPath, serveDocument(issuer.DiscoveryType, func() ([]byte, error) { d, err := iss.Documents(); return d.Discovery, err }))
+	frame.Handle(issuer.KeySetPath, serveDocument(issuer.KeySetType, func() ([]byte, error) { d, err := iss.Documents(); return d.KeySet, err }))
+	client, err := kubernetes.NewForConfig(protobuf(frame.Loopback()))
+	if err != nil {
+		return fmt.Errorf("client of the frame: %w", err)
+	}
+
+	// What follows the stored objects.
+	directory := federation.NewDirectory(chain)
+	aggregation, err := aggregate.New(aggregate.Config{Store: roleStore{client}, Log: log})
+	if err != nil {
+		return err
+	}
+	keeper := newAccountKeeper(client)
+	flow := &follower{frame: frame, failed: make(chan error, 16)}
+	flow.follow(ctx, roles, typed[*rbacv1.Role]{policy.Roles})
+	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{policy.ClusterRoles, notify[*rbacv1.ClusterRole](aggregation.Notify)})
+	flow.follow(ctx, roleBindings, typed[*rbacv1.RoleBinding]{policy.RoleBindings})
+	flow.follow(ctx, clusterRoleBindings, typed[*rbacv1.ClusterRoleBinding]{policy.ClusterRoleBindings})
+	flow.follow(ctx, sites, typed[*federationapi.Site]{policy.Sites, directory})
+	flow.follow(ctx, serviceAccounts, &bound{index: index, kind: authn.ServiceAccountObject})
+	flow.follow(ctx, pods, &bound{index: index, kind: authn.PodObject})
+	flow.follow(ctx, secrets, &bound{index: index, kind: authn.SecretObject})
+	flow.follow(ctx, nodes, &bound{index: index, kind: authn.NodeObject})
+	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
+	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
+
+	// Everything below works in the background until the end.
+	work := newWork(stop)
+	defer work.wait()
+	work.start("frame", func() error { return frame.Run(ctx) })
+	work.start("etcd monitor", func() error { return st.monitor.Run(ctx) })
+	if st.embedded != nil {
+		work.start("etcd", func() error {
+			select {
+			case err := <-st.embedded.Err():
+				return err
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	if err := flow.wait(ctx); err != nil {
+		return err
+	}
+	if err := bootstrapObjects(ctx, client); err != nil {
+		return err
+	}
+	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
+	work.start("service accounts", func() error { keeper.run(ctx); return nil })
+	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
+	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), time.Minute) })
+	trust.run(ctx, work, chain)
+	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
+	work.start("token memory", func() error { return sweep(ctx, chain) })
+
+	// The one listener.
+	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
+	lane, err := fastlane.New(fastlane.Config{
+		Frame:        frame.Handler(),
+		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
+		Reviews:      answers, Sites: directory, Recorder: record, Batch: record,
+		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
+	})
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler:           lane,
+		TLSConfig:         pki.ServerTLS(serving),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 250},
+	}
+	if err := writeAdmin(st.dir, at, trust, now); err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(tls.NewListener(listener, srv.TLSConfig)) }()
+	if err := waitReady(ctx, frame.Handler()); err != nil {
+		return err
+	}
+	o.Ready("https://" + at.advertised)
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	err = context.Cause(ctx)
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	log.Info("draining")
+	drained, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if serr := srv.Shutdown(drained); serr != nil {
+		log.Warn("requests cut off", "error", serr)
+		srv.Close()
+	}
+	return err
+}

@@ -1,0 +1,174 @@
+package server
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/issuer"
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// apiAudience is that of the control plane's own API.
+const apiAudience = "gatehouse"
+
+// issuerKeys puts the current ring into force and follows its changes.
+func issuerKeys(ctx context.Context, iss *issuer.Issuer, ring *keys.Ring[keys.Tokens], now func() time.Time, log *slog.Logger) error {
+	apply := func(set *keys.Set[keys.Tokens]) error {
+		var published []crypto.PublicKey
+		for _, v := range set.Verifiers(now()) {
+			published = append(published, v.Public())
+		}
+		return iss.SetKeys(issuer.Keys{Signing: set.Signer(now()), Published: published})
+	}
+	set := ring.Set()
+	if err := apply(set); err != nil {
+		return fmt.Errorf("token keys: %w", err)
+	}
+	go func() {
+		// A successor begins to sign, and an old key retires, without a change
+		// of the ring; looking once a minute is soon enough for both.
+		tick := time.NewTicker(time.Minute)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-set.Replaced():
+				set = ring.Set()
+			case <-tick.C:
+			}
+			if err := apply(set); err != nil {
+				log.Error("token keys not applied", "error", err)
+			}
+		}
+	}()
+	return nil
+}
+
+// ServiceAccount, Pod, Secret and Node make objects an issuer.Objects.
+func (o objects) ServiceAccount(ctx context.Context, namespace, name string) (string, error) {
+	return o.uid(ctx, serviceAccounts, namespace, name)
+}
+
+func (o objects) Secret(ctx context.Context, namespace, name string) (string, error) {
+	return o.uid(ctx, secrets, namespace, name)
+}
+
+func (o objects) Node(ctx context.Context, name string) (string, error) {
+	return o.uid(ctx, nodes, "", name)
+}
+
+func (o objects) Pod(ctx context.Context, namespace, name string) (issuer.Pod, error) {
+	p, err := o.pod(ctx, namespace, name)
+	if err != nil {
+		return issuer.Pod{}, err
+	}
+	out := issuer.Pod{UID: string(p.UID), ServiceAccount: p.Spec.ServiceAccountName, NodeName: p.Spec.NodeName}
+	for _, c := range p.Spec.Containers {
+		out.Containers = append(out.Containers, c.Name)
+	}
+	if p.DeletionTimestamp != nil {
+		out.Ends = p.DeletionTimestamp.Time
+	}
+	return out, nil
+}
+
+// state of an object as the authentication chain asks for it when its index
+// does not have the object yet.
+func (o objects) state(ctx context.Context, key authn.ObjectKey) (authn.ObjectState, bool, error) {
+	gr, ok := map[authn.ObjectKind]struct{ resource string }{
+		authn.ServiceAccountObject: {"serviceaccounts"}, authn.PodObject: {"pods"},
+		authn.SecretObject: {"secrets"}, authn.NodeObject: {"nodes"},
+	}[key.Kind]
+	if !ok {
+		return authn.ObjectState{}, false, fmt.Errorf("unknown kind of bound object %d", key.Kind)
+	}
+	target := namespaces
+	target.Resource = gr.resource
+	obj, err := o.frame.Get(ctx, target, key.Namespace, key.Name)
+	if apierrors.IsNotFound(err) {
+		return authn.ObjectState{}, false, nil
+	}
+	if err != nil {
+		return authn.ObjectState{}, false, err
+	}
+	s := authn.ObjectState{UID: string(obj.GetUID())}
+	if t := obj.GetDeletionTimestamp(); t != nil {
+		s.Deleted = t.Time
+	}
+	return s, true, nil
+}
+
+// issueToken answers serviceaccounts/token.
+func issueToken(requests *issuer.Requests) func(context.Context, resource.Caller, *corev1.ServiceAccount, *authenticationv1.TokenRequest, bool) error {
+	return func(ctx context.Context, _ resource.Caller, sa *corev1.ServiceAccount, in *authenticationv1.TokenRequest, dryRun bool) error {
+		req := issuer.Request{
+			Namespace: sa.Namespace, Account: sa.Name,
+			BodyName: in.Name, BodyNamespace: in.Namespace, BodyUID: string(in.UID),
+			Audiences: in.Spec.Audiences, ExpirationSeconds: in.Spec.ExpirationSeconds,
+		}
+		if b := in.Spec.BoundObjectRef; b != nil {
+			req.Bound = &issuer.BoundRef{APIVersion: b.APIVersion, Kind: b.Kind, Name: b.Name, UID: string(b.UID)}
+		}
+		out, err := requests.Create(ctx, req)
+		if err != nil {
+			return tokenRequestError(err)
+		}
+		in.Name, in.Namespace, in.UID = sa.Name, sa.Namespace, sa.UID
+		if in.CreationTimestamp.IsZero() {
+			in.CreationTimestamp = metav1.NewTime(out.IssuedAt)
+		}
+		in.Spec.Audiences, in.Spec.ExpirationSeconds = out.Audiences, &out.ExpirationSeconds
+		in.Status.ExpirationTimestamp = metav1.NewTime(out.Requested)
+		if !dryRun {
+			in.Status.Token = out.Text.Reveal()
+		}
+		return nil
+	}
+}
+
+// tokenRequestError names the fields as the API does.
+func tokenRequestError(err error) error {
+	var fields issuer.FieldErrors
+	if !errors.As(err, &fields) {
+		return err
+	}
+	var errs field.ErrorList
+	for _, f := range fields {
+		errs = append(errs, field.Invalid(field.NewPath(f.Path), f.Value, f.Detail))
+	}
+	return apierrors.NewInvalid(authenticationv1.SchemeGroupVersion.WithKind("TokenRequest").GroupKind(), "", errs)
+}
+
+// serveDocument answers with one of the issuer's documents.
+func serveDocument(mediaType string, document func() ([]byte, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, "only GET is served", http.StatusMethodNotAllowed)
+			return
+		}
+		data, err := document()
+		if err != nil {
+			http.Error(w, "no keys yet", http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", mediaType)
+		w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(issuer.MaxAgeSeconds))
+		_, _ = w.Write(data)
+	})
+}

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeconfig"
+	"github.com/gatehouse-dev/gatehouse/internal/pki"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// trust is the certificate authorities, one for each door.
+type trust struct {
+	serving       *pki.Authority[keys.ServingCA]
+	client        *pki.Authority[keys.ClientCA]
+	site          *pki.Authority[keys.SiteCA]
+	requestHeader *pki.Authority[keys.RequestHeaderCA]
+	agent         *pki.Authority[keys.AgentCA]
+}
+
+func openTrust(ctx context.Context, vault *keys.Vault, now func() time.Time) (*trust, error) {
+	t := &trust{}
+	var err error
+	if t.serving, err = pki.Open[keys.ServingCA](ctx, vault, now); err != nil {
+		return nil, err
+	}
+	if t.client, err = pki.Open[keys.ClientCA](ctx, vault, now); err != nil {
+		return nil, err
+	}
+	if t.site, err = pki.Open[keys.SiteCA](ctx, vault, now); err != nil {
+		return nil, err
+	}
+	if t.requestHeader, err = pki.Open[keys.RequestHeaderCA](ctx, vault, now); err != nil {
+		return nil, err
+	}
+	t.agent, err = pki.Open[keys.AgentCA](ctx, vault, now)
+	return t, err
+}
+
+// apply tells the authentication chain whom to trust at which door.
+func (t *trust) apply(chain *authn.Chain) error {
+	client, err := t.client.Pool()
+	if err != nil {
+		return fmt.Errorf("client authority: %w", err)
+	}
+	site, err := t.site.Pool()
+	if err != nil {
+		return fmt.Errorf("site authority: %w", err)
+	}
+	chain.SetClientCAs(client)
+	chain.SetSiteCAs(site)
+	return nil
+}
+
+// run keeps the authorities current.
+func (t *trust) run(ctx context.Context, w *work, chain *authn.Chain) {
+	const interval = time.Minute
+	w.start("serving authority", func() error { return t.serving.Run(ctx, interval) })
+	w.start("client authority", func() error { return t.client.Run(ctx, interval) })
+	w.start("site authority", func() error { return t.site.Run(ctx, interval) })
+	w.start("request header authority", func() error { return t.requestHeader.Run(ctx, interval) })
+	w.start("agent authority", func() error { return t.agent.Run(ctx, interval) })
+	w.start("trust", func() error {
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				if err := t.apply(chain); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
+// tokenSchedule rotates the token keys each quarter. A new key is published
+// well before it signs, an old one verifies until its last token has ended.
+func tokenSchedule(cfg config.Config) keys.Schedule {
+	return keys.Schedule{Every: 90 * 24 * time.Hour, Lead: 2 * time.Hour, Keep: max(cfg.MaxTokenAge(), 24*time.Hour)}
+}
+
+// Names of the first administrator.
+const (
+	adminUser = "gatehouse-admin"
+	adminFile = "admin.kubeconfig"
+)
+
+// writeAdmin keeps admin.kubeconfig usable: it is written on the first start,
+// and again when its certificate is near its end, its authority is not trusted
+// any more, or the server has moved.
+func writeAdmin(dir string, at address, t *trust, now func() time.Time) error {
+	path := filepath.Join(dir, adminFile)
+	ca, err := t.serving.BundlePEM()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
+	}
+	if adminUsable(path, at, ca, t, now()) {
+		return nil
+	}
+	key, err := pki.NewLeafKey()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
+	}
+	prepared, err := pki.PrepareAdmin(pki.Client{User: adminUser, Groups: []string{"system:masters"}, Public: key.Public()})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
+	}
+	cert, err := t.client.Issue(prepared)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
+	}
+	private, err := key.PEM()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", adminFile, err)
+	}
+	return kubeconfig.Write(path, kubeconfig.Config{
+		Cluster: "gatehouse", User: adminUser, Server: at.url(), CA: ca,
+		Certificate: pki.CertificatePEM(cert), Key: private,
+	})
+}
+
+func adminUsable(path string, at address, ca []byte, t *trust, now time.Time) bool {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	cfg, err := clientcmd.Load(data)
+	if err != nil {
+		return false
+	}
+	context := cfg.Contexts[cfg.CurrentContext]
+	if context == nil || cfg.Clusters[context.Cluster] == nil || cfg.AuthInfos[context.AuthInfo] == nil {
+		return false
+	}
+	if c := cfg.Clusters[context.Cluster]; c.Server != at.url() || string(c.CertificateAuthorityData) != string(ca) {
+		return false
+	}
+	block, _ := pem.Decode(cfg.AuthInfos[context.AuthInfo].ClientCertificateData)
+	if block == nil {
+		return false
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil || !now.Before(pki.RenewAt(cert)) {
+		return false
+	}
+	_, err = pki.VerifyClient([]*x509.Certificate{cert}, t.client)
+	return err == nil
+}
+
+// siteCredentials issues the certificates by which sites are recognised.
+type siteCredentials struct {
+	trust *trust
+	frame func() *kubeapi.Frame
+}
+
+// maxSiteCredentials is how many certificates a site keeps: the current one
+// and some that are being replaced.
+const maxSiteCredentials = 4
+
+func (s siteCredentials) issue(ctx context.Context, _ resource.Caller, site *federationapi.Site, in *federationapi.SiteCredential, dryRun bool) error {
+	public, err := requestedKey(in.Spec.Request)
+	if err != nil {
+		return fault.Wrap(fault.Invalid, "spec.request: "+err.Error(), err)
+	}
+	var validity time.Duration
+	if n := in.Spec.ExpirationSeconds; n != nil {
+		validity = time.Duration(*n) * time.Second
+	}
+	prepared, err := pki.PrepareSite(site.Name, public, validity)
+	if err != nil {
+		return err
+	}
+	cert, err := s.trust.site.Issue(prepared)
+	if err != nil {
+		return err
+	}
+	ca, err := s.trust.serving.BundlePEM()
+	if err != nil {
+		return err
+	}
+	id := authn.CertificateID(cert)
+	in.Name = site.Name
+	in.Status = federationapi.SiteCredentialStatus{
+		CredentialID: id, ExpirationTimestamp: metav1.NewTime(cert.NotAfter), ServingCA: ca,
+	}
+	if dryRun {
+		return nil
+	}
+	// Listed before it is handed out: the certificate opens nothing until then.
+	if err := s.frame().Modify(ctx, sites, "", "", site.Name, func(o resource.Object) error {
+		spec := &o.(*federationapi.Site).Spec
+		if in.Spec.Replace {
+			spec.Credentials = nil
+		}
+		spec.Credentials = append(slices.Clone(spec.Credentials), id)
+		if n := len(spec.Credentials); n > maxSiteCredentials {
+			spec.Credentials = spec.Credentials[n-maxSiteCredentials:]
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	in.Status.Certificate = pki.CertificatePEM(cert)
+	return nil
+}
+
+// requestedKey reads a PKCS#10 request and proves that its sender has the key.
+func requestedKey(data []byte) (*ecdsa.PublicKey, error) {
+	block, rest := pem.Decode(data)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" || len(rest) > 0 {
+		return nil, errors.New("must be one PEM block of type CERTIFICATE REQUEST")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, errors.New("is not a PKCS#10 request")
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, errors.New("is not signed by its key")
+	}
+	public, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, errors.New("the key must be ECDSA")
+	}
+	return public, nil
+}
