@@ -15,8 +15,7 @@ import (
 
 // Check refuses, with an error of package fault, a caller who may not write
 // binding: who neither holds every permission of its role nor may bind it.
-// old is nil on creation. It is asked about every update, of metadata too:
-// labels decide which roles an aggregated role collects.
+// old is nil on creation. It is asked about every update, of metadata too.
 type Check = func(ctx context.Context, caller resource.Caller, binding, old *rbacv1.ClusterRoleBinding) error
 
 // New describes cluster role bindings.

@@ -163,7 +163,7 @@ func startsWith(list, start []corev1.NodeSelectorRequirement) bool {
 // validateEphemeral lets ephemeral containers be added, and nothing else.
 func validateEphemeral(p, old *corev1.Pod) field.ErrorList {
 	at := specPath.Child("ephemeralContainers")
-	if mirror(old) {
+	if mirror(old) && len(p.Spec.EphemeralContainers) > 0 {
 		return field.ErrorList{field.Forbidden(at, "a mirror pod cannot have it")}
 	}
 	errs := validateSpec(p)

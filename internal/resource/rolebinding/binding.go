@@ -117,7 +117,7 @@ func subjectNames(subjects []rbacv1.Subject, kind string) string {
 			continue
 		}
 		name := s.Name
-		if kind == rbacv1.ServiceAccountKind && s.Namespace != "" {
+		if kind == rbacv1.ServiceAccountKind {
 			name = s.Namespace + "/" + name
 		}
 		names = append(names, name)

@@ -15,8 +15,7 @@ import (
 
 // Check refuses, with an error of package fault, a caller who may not write
 // binding: who neither holds every permission of its role nor may bind it.
-// old is nil on creation. It is asked about every update, of metadata too:
-// labels decide which roles an aggregated role collects.
+// old is nil on creation. It is asked about every update, of metadata too.
 type Check = func(ctx context.Context, caller resource.Caller, binding, old *rbacv1.RoleBinding) error
 
 // New describes role bindings.
@@ -32,15 +31,7 @@ func New(check Check) resource.Kind {
 		New:          func() *rbacv1.RoleBinding { return &rbacv1.RoleBinding{} },
 		NewList:      func() runtime.Object { return &rbacv1.RoleBindingList{} },
 		ValidateName: resource.PathSegment,
-		Default: func(b *rbacv1.RoleBinding) {
-			SetDefaults(&b.RoleRef, b.Subjects)
-			// A service account without a namespace is one of the binding's.
-			for i := range b.Subjects {
-				if s := &b.Subjects[i]; s.Kind == rbacv1.ServiceAccountKind && s.Namespace == "" {
-					s.Namespace = b.Namespace
-				}
-			}
-		},
+		Default:      func(b *rbacv1.RoleBinding) { SetDefaults(&b.RoleRef, b.Subjects) },
 		Validate: func(b *rbacv1.RoleBinding) field.ErrorList {
 			errs := ValidateRoleRef(b.RoleRef, "Role", "ClusterRole")
 			return append(errs, ValidateSubjects(b.Subjects, true)...)
