@@ -118,20 +118,19 @@ func parseUUID(s string, id *[16]byte) bool {
 	if len(s) != uuidLayout || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return false
 	}
-	at := 0
-	for i := 0; i < uuidLayout; i += 2 {
-		if s[i] == '-' {
-			i++
-		}
-		hi, lo := fromHex(s[i]), fromHex(s[i+1])
+	for i := range id {
+		at := uuidDigits[i]
+		hi, lo := fromHex(s[at]), fromHex(s[at+1])
 		if hi > 15 || lo > 15 {
 			return false
 		}
-		id[at] = hi<<4 | lo
-		at++
+		id[i] = hi<<4 | lo
 	}
 	return true
 }
+
+// uuidDigits is where the two digits of each byte stand.
+var uuidDigits = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
 func fromHex(c byte) byte {
 	switch {

@@ -94,6 +94,9 @@ func (v *verified) stamp() uint32 { return v.at }
 type sharedClaims struct {
 	audiences         []string
 	nodeName, nodeUID string
+	// asked are the audiences that a provider was asked for; nil where the
+	// credential itself says what it is good for.
+	asked []string
 }
 
 // Valid reports whether the identity is somebody.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -153,7 +154,7 @@ func (c *Chain) newProvider(cfg ProviderConfig) *provider {
 		if err != nil {
 			return nil, err
 		}
-		return c.believe(p, token, claimed)
+		return c.believe(p, token, claimed, want)
 	}
 	return p
 }
@@ -200,7 +201,7 @@ func (p *provider) report(err error, now time.Time) {
 }
 
 // believe turns what a provider said into what the chain keeps.
-func (c *Chain) believe(p *provider, token string, claimed Claimed) (*verified, error) {
+func (c *Chain) believe(p *provider, token string, claimed Claimed, want []string) (*verified, error) {
 	if err := allowedForeign(claimed.Name, claimed.UID, claimed.Groups, claimed.Extra); err != nil {
 		return nil, refuseBecause(ReservedName, "identity provider "+p.cfg.Name, err)
 	}
@@ -218,7 +219,7 @@ func (c *Chain) believe(p *provider, token string, claimed Claimed) (*verified, 
 	if err != nil {
 		return nil, refuseBecause(ReservedName, "identity provider "+p.cfg.Name, err)
 	}
-	v := &verified{who: who, src: p.src, shared: &sharedClaims{audiences: claimed.Audiences}}
+	v := &verified{who: who, src: p.src, shared: &sharedClaims{audiences: slices.Clone(claimed.Audiences), asked: slices.Clone(want)}}
 	if len(claimed.Audiences) == 0 {
 		v.shared = &sharedClaims{audiences: c.audiences}
 	}

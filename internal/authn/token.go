@@ -2,6 +2,7 @@ package authn
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
@@ -12,7 +13,9 @@ import (
 // refused is a token that was refused a moment ago.
 type refused struct {
 	err error
-	at  uint32
+	// asked, if not nil, are the audiences that the refusal is limited to.
+	asked []string
+	at    uint32
 }
 
 func (r *refused) stamp() uint32 { return r.at }
@@ -41,15 +44,15 @@ func (c *Chain) VerifyToken(ctx context.Context, token string, want []string) (I
 	}
 	now := c.now()
 	key := c.hash.digest(token)
-	if v, ok := c.verified.get(key, uint32(now.Unix())); ok && !v.src.retired.Load() {
+	if v, ok := c.verified.get(key, uint32(now.Unix())); ok && !v.src.retired.Load() && v.answers(want) {
 		return c.admit(ctx, key, v, want, now)
 	}
-	if r, ok := c.refused.get(key, uint32(now.Unix())); ok {
+	if r, ok := c.refused.get(key, uint32(now.Unix())); ok && (r.asked == nil || slices.Equal(r.asked, want)) {
 		return Identity{}, r.err
 	}
 	v, err := c.verify(ctx, key, token, want, now)
 	if err != nil {
-		c.rememberRefusal(key, err, now)
+		c.rememberRefusal(key, err, want, now)
 		return Identity{}, err
 	}
 	return c.admit(ctx, key, v, want, now)
@@ -133,7 +136,7 @@ func (c *Chain) admit(ctx context.Context, key digest, v *verified, want []strin
 	}
 	if v.src.check != nil {
 		if err := v.src.check(ctx, v, now); err != nil {
-			c.rememberRefusal(key, err, now)
+			c.rememberRefusal(key, err, want, now)
 			return Identity{}, c.ended(key, err)
 		}
 	}
@@ -162,9 +165,19 @@ func (c *Chain) ended(key digest, err error) error {
 // rememberRefusal spares the work of refusing the same token again for a
 // second. Only refusals that cost something are kept, and none that the next
 // request could see differently for another reason than time.
-func (c *Chain) rememberRefusal(key digest, err error, now time.Time) {
+func (c *Chain) rememberRefusal(key digest, err error, want []string, now time.Time) {
 	switch ReasonOf(err) {
-	case BadSignature, Ended, Refused:
+	case BadSignature, Ended:
 		c.refused.put(key, &refused{err: err, at: uint32(now.Unix())})
+	case Refused:
+		// A provider may say otherwise when asked for other audiences.
+		c.refused.put(key, &refused{err: err, asked: slices.Clone(want), at: uint32(now.Unix())})
 	}
+}
+
+// answers reports whether what is remembered says anything about these
+// audiences. A provider was asked for certain ones and may have left out
+// others for which the token is good as well.
+func (v *verified) answers(want []string) bool {
+	return v.shared == nil || v.shared.asked == nil || slices.Equal(v.shared.asked, want)
 }
