@@ -17,11 +17,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
-// maxActions bounds the single actions (verb × group × resource × name) that
-// one grant may spell out, because each is compared with every rule of its
-// author. A role within the size limit of the API could list more than 10^15.
-const maxActions = 100_000
-
 // Checks keeps authors of roles and bindings from granting more than they
 // hold. Each method takes the new state of an object and the stored one, nil
 // on creation, and returns nil, an error of kind Denied that lists what the
@@ -123,8 +118,8 @@ func (c Checks) may(ctx context.Context, author Subject, verb, resource, namespa
 
 // confirm refuses rules that author does not hold in namespace.
 func (c Checks) confirm(author Subject, namespace string, asked []authz.Rule) error {
-	if actions(asked) > maxActions {
-		return fault.Newf(fault.Invalid, "the rules spell out more than %d single actions, too many to check against their author's", maxActions)
+	if rbac.TooWide(asked) {
+		return fault.Newf(fault.Invalid, "the rules spell out more than %d single actions, too many to check against their author's", rbac.MaxActions)
 	}
 	held, unresolved := rulesOf(c.Access.config.Policy.Snapshot(), &author, namespace)
 	ok, missing := authz.Covers(held, asked)
@@ -156,29 +151,6 @@ func MissingRoles(grants []authz.Grant) string {
 		return texts[0]
 	}
 	return fmt.Sprint(texts)
-}
-
-// actions counts without overflow: it stops above the bound.
-func actions(rules []authz.Rule) int {
-	total := 0
-	for _, r := range rules {
-		names := max(len(r.ResourceNames), 1)
-		n := len(r.Verbs) * len(r.NonResourceURLs)
-		product := 1
-		for _, factor := range [...]int{len(r.Verbs), len(r.APIGroups), len(r.Resources), names} {
-			if factor == 0 {
-				product = 0
-				break
-			}
-			if product = product * factor; product > maxActions {
-				return product
-			}
-		}
-		if total += n + product; total > maxActions {
-			return total
-		}
-	}
-	return total
 }
 
 // nameForEscalate is the name that the verb escalate is asked for. A create

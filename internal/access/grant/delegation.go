@@ -1,0 +1,134 @@
+package grant
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
+)
+
+// Delegation returns what is wrong with a new delegation whose from has been
+// filled in with its author.
+func (v Validator) Delegation(d *accessv1alpha1.Delegation) field.ErrorList {
+	s := &d.Spec
+	var errs field.ErrorList
+	if s.From.User == "" {
+		errs = append(errs, field.Required(root.Child("from", "user"), "is filled in with the author"))
+	}
+	to := root.Child("to")
+	errs = append(errs, exact(s.To.Kind, s.To.Namespace, s.To.Name, to)...)
+	if s.To.Kind == accessv1alpha1.SubjectGroup || s.To.Kind == accessv1alpha1.SubjectSite {
+		errs = append(errs, field.NotSupported(to.Child("kind"), s.To.Kind,
+			[]accessv1alpha1.SubjectKind{accessv1alpha1.SubjectUser, accessv1alpha1.SubjectServiceAccount}))
+	}
+	if receiver(s.To) == s.From.User {
+		errs = append(errs, field.Invalid(to.Child("name"), s.To.Name, "must be somebody other than the giver"))
+	}
+	errs = append(errs, v.scope(s.Roles, s.Rules, s.Sites, s.Namespaces)...)
+	end, now := root.Child("notAfter"), v.Now()
+	switch {
+	case s.NotAfter.IsZero():
+		errs = append(errs, field.Required(end, "a delegation must end"))
+	case !s.NotAfter.After(now):
+		errs = append(errs, field.Invalid(end, s.NotAfter.UTC().Format(time.RFC3339), "is already past"))
+	case s.NotAfter.Sub(now) > maxDelegation:
+		errs = append(errs, field.Invalid(end, s.NotAfter.UTC().Format(time.RFC3339), fmt.Sprintf("must be at most %d days ahead", int(maxDelegation.Hours()/24))))
+	default:
+		errs = append(errs, window(s.NotBefore, &s.NotAfter)...)
+	}
+	if s.Parent != "" && len(errs) == 0 {
+		errs = append(errs, v.chain(s)...)
+	}
+	return errs
+}
+
+// DelegationUpdate returns what is wrong with a change of a delegation: any
+// change of what was handed on.
+func (v Validator) DelegationUpdate(d, old *accessv1alpha1.Delegation) field.ErrorList {
+	return unchanged(equality.Semantic.DeepEqual(d.Spec, old.Spec), root, "a delegation")
+}
+
+// chain holds a delegation against the one by which its giver received: it
+// must lie inside in every respect, and nobody may stand in the chain twice.
+func (v Validator) chain(s *accessv1alpha1.DelegationSpec) field.ErrorList {
+	path := root.Child("parent")
+	parent, ok := v.FindDelegation(s.Parent)
+	if !ok {
+		return field.ErrorList{field.NotFound(path, s.Parent)}
+	}
+	p := &parent.Spec
+	var errs field.ErrorList
+	if receiver(p.To) != s.From.User {
+		errs = append(errs, field.Invalid(path, s.Parent, "was not given to the author"))
+	}
+	if !p.MayDelegate {
+		errs = append(errs, field.Invalid(path, s.Parent, "may not be handed on"))
+	}
+	if s.NotAfter.After(p.NotAfter.Time) {
+		errs = append(errs, field.Invalid(root.Child("notAfter"), s.NotAfter.UTC().Format(time.RFC3339), "must not be after the end of the parent"))
+	}
+	start := v.Now()
+	if s.NotBefore != nil {
+		start = s.NotBefore.Time
+	}
+	if p.NotBefore != nil && start.Before(p.NotBefore.Time) {
+		errs = append(errs, field.Invalid(root.Child("notBefore"), start.UTC().Format(time.RFC3339), "must not be before the beginning of the parent"))
+	}
+	if !Within(s.Sites, p.Sites) {
+		errs = append(errs, field.Invalid(root.Child("sites"), s.Sites, "must lie inside those of the parent"))
+	}
+	if !NamespacesWithin(s.Namespaces, p.Namespaces) {
+		errs = append(errs, field.Invalid(root.Child("namespaces"), s.Namespaces, "must lie inside those of the parent"))
+	}
+	if asked := v.rules(s); rbac.TooWide(asked) {
+		errs = append(errs, field.Invalid(root.Child("roles"), s.Roles, "spell out too many single actions to hold against the parent"))
+	} else if ok, missing := authz.Covers(v.rules(p), asked); !ok {
+		errs = append(errs, field.Forbidden(root.Child("rules"), "beyond the parent:\n"+rbac.DescribeAll(missing)))
+	}
+	return append(errs, v.circle(s, parent)...)
+}
+
+// circle walks up to the first giver.
+func (v Validator) circle(s *accessv1alpha1.DelegationSpec, parent *accessv1alpha1.Delegation) field.ErrorList {
+	to := receiver(s.To)
+	for depth := 1; ; depth++ {
+		if parent.Spec.From.User == to || receiver(parent.Spec.To) == to {
+			return field.ErrorList{field.Invalid(root.Child("to", "name"), s.To.Name, fmt.Sprintf("already stands in the chain, at delegation %q", parent.Name))}
+		}
+		if parent.Spec.Parent == "" {
+			return nil
+		}
+		if depth == maxChain {
+			return field.ErrorList{field.Invalid(root.Child("parent"), s.Parent, fmt.Sprintf("authority may be handed on at most %d times", maxChain))}
+		}
+		next, ok := v.FindDelegation(parent.Spec.Parent)
+		if !ok {
+			// An ancestor that is gone gives nothing any more.
+			return field.ErrorList{field.NotFound(root.Child("parent"), parent.Spec.Parent)}
+		}
+		parent = next
+	}
+}
+
+// rules returns everything that a delegation is about.
+func (v Validator) rules(s *accessv1alpha1.DelegationSpec) []authz.Rule {
+	rules := rbac.Rules(s.Rules)
+	for _, name := range s.Roles {
+		role, _ := v.RoleRules(name)
+		rules = append(rules[:len(rules):len(rules)], role...)
+	}
+	return rules
+}
+
+// receiver is the user name of the receiver.
+func receiver(to accessv1alpha1.DelegationReceiver) string {
+	if to.Kind == accessv1alpha1.SubjectServiceAccount {
+		return "system:serviceaccount:" + to.Namespace + ":" + to.Name
+	}
+	return to.Name
+}
