@@ -124,7 +124,11 @@ func appendUser(b []byte, u *UserInfo) []byte {
 			}
 			o.b = appendString(o.b, k)
 			o.b = append(o.b, ':')
-			o.b = appendStrings(o.b, u.Extra[k])
+			if values := u.Extra[k]; values == nil {
+				o.b = append(o.b, "null"...)
+			} else {
+				o.b = appendStrings(o.b, values)
+			}
 		}
 		releaseKeys(keys)
 		o.b = append(o.b, '}')

@@ -105,9 +105,9 @@ func (l *Log) writeClose() error {
 			return err
 		}
 		l.signed.Store(&signedHead{note: signed, size: size, at: l.cfg.Clock()})
-		b = segment.AppendFrame(b, segment.KindCheckpoint, signed)
+		b = segment.AppendFrame(b, segment.KindCheckpoint, signed, l.w.next)
 	}
-	b = segment.AppendFrame(b, segment.KindClose, nil)
+	b = segment.AppendFrame(b, segment.KindClose, nil, l.w.next)
 	w := &l.w
 	if w.dirty {
 		if err := w.file.Truncate(w.offset); err != nil {

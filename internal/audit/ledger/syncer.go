@@ -295,6 +295,6 @@ func (l *Log) signTree() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.add(l.pending, segment.AppendFrame(nil, segment.KindCheckpoint, signed), 0, false)
+		l.add(l.pending, segment.AppendFrame(nil, segment.KindCheckpoint, signed, 0), 0, false)
 	}
 }

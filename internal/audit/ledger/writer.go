@@ -98,7 +98,8 @@ func (l *Log) recycle(buf []byte) {
 
 // writeGroup stamps and writes a group and hands it to the syncer.
 func (l *Log) writeGroup(g *group) {
-	stamp(g.buf, l)
+	// Every record of a group has the time of its writing.
+	segment.Stamp(g.buf, l.cfg.Clock(), l.w.next)
 	l.fileMu.Lock()
 	parts, err := l.write(g)
 	l.handed += uint64(len(parts))
@@ -125,18 +126,6 @@ func (l *Log) fail(g *group, err error) {
 	l.dedup.settle(g.keys, g, true)
 	l.mu.Unlock()
 	close(g.synced)
-}
-
-// stamp gives every record of a group the same time: that of its writing.
-func stamp(buf []byte, l *Log) {
-	now := l.cfg.Clock()
-	for len(buf) > 0 {
-		frame, rest := segment.NextFrame(buf)
-		if segment.Kind(frame[segment.PrefixOffset]) == segment.KindRecord {
-			segment.Stamp(frame, now)
-		}
-		buf = rest
-	}
 }
 
 // write puts a group into the active segment, or into it and new ones. On an

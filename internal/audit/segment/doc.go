@@ -8,8 +8,8 @@
 //	00000000000000065536.seg     a sealed segment: compressed blocks and a footer
 //
 // Names are the index of the first record. A raw segment is a magic line and
-// then frames: length (4 bytes, little endian), CRC-32C of kind and payload (4
-// bytes), kind (1 byte), payload. The kind of a record is zero, so that kind
+// then frames: length (4 bytes, little endian), CRC-32C of record index, kind
+// and payload (4 bytes), kind (1 byte), payload. The kind of a record is zero, so that kind
 // and payload together are exactly what RFC 6962 hashes for a leaf. A sealed
 // segment holds the same records in zstd blocks, and a footer with the hash of
 // every bundle of 256 records, so that tiles and proofs need not read them.

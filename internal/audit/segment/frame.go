@@ -41,23 +41,29 @@ const rawMagic = "gatehouse-audit-log-1\n"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Checksum is the CRC-32C that frames and blocks carry. It finds accidents;
+// Checksum is the CRC-32C that blocks and footers carry. It finds accidents;
 // the Merkle tree finds intent.
 func Checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// AppendFrame appends a finished frame.
-func AppendFrame(b []byte, kind Kind, payload []byte) []byte {
+// FrameChecksum is the CRC-32C of a frame: over the index of the record (of the
+// next one, for other kinds) and then kind and payload. With the index in it, a
+// frame that was dropped, doubled or moved shows at its place.
+func FrameChecksum(index uint64, prefixed []byte) uint32 {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], index)
+	return crc32.Update(crc32.Checksum(b[:], castagnoli), castagnoli, prefixed)
+}
+
+// AppendFrame appends a frame; index is where in the log it will stand, and
+// may be left to [Stamp].
+func AppendFrame(b []byte, kind Kind, payload []byte, index uint64) []byte {
 	start := len(b)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0, byte(kind))
 	b = append(b, payload...)
-	finish(b[start:])
+	frame := b[start:]
+	binary.LittleEndian.PutUint32(frame, uint32(len(payload)))
+	binary.LittleEndian.PutUint32(frame[4:], FrameChecksum(index, frame[PrefixOffset:]))
 	return b
-}
-
-// finish writes length and checksum into a frame.
-func finish(frame []byte) {
-	binary.LittleEndian.PutUint32(frame, uint32(len(frame)-FrameOverhead))
-	binary.LittleEndian.PutUint32(frame[4:], Checksum(frame[PrefixOffset:]))
 }
 
 // The envelope of a record is one line of JSON:
@@ -117,8 +123,9 @@ func AppendEntry(b []byte, site string, event func([]byte) ([]byte, error)) ([]b
 	return b, nil
 }
 
-// Stamp finishes the record frames in b, which hold the time at.
-func Stamp(b []byte, at time.Time) {
+// Stamp finishes the frames in b, the first record of which has the given
+// index: it puts the time at into records and the checksum into all.
+func Stamp(b []byte, at time.Time, index uint64) {
 	var digits [atDigits]byte
 	ns := at.UnixNano()
 	copy(digits[:], atPlaceholder)
@@ -127,10 +134,16 @@ func Stamp(b []byte, at time.Time) {
 		ns /= 10
 	}
 	for len(b) > 0 {
-		n := FrameOverhead + int(binary.LittleEndian.Uint32(b))
-		copy(b[FrameOverhead+len(envelopeAt):], digits[:])
-		finish(b[:n])
-		b = b[n:]
+		frame, rest := NextFrame(b)
+		b = rest
+		record := Kind(frame[PrefixOffset]) == KindRecord
+		if record {
+			copy(frame[FrameOverhead+len(envelopeAt):], digits[:])
+		}
+		binary.LittleEndian.PutUint32(frame[4:], FrameChecksum(index, frame[PrefixOffset:]))
+		if record {
+			index++
+		}
 	}
 }
 
@@ -201,5 +214,5 @@ func AppendRawStart(b []byte, h Header) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
-	return AppendFrame(append(b, rawMagic...), KindHeader, payload), nil
+	return AppendFrame(append(b, rawMagic...), KindHeader, payload, h.First), nil
 }

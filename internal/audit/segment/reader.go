@@ -152,7 +152,7 @@ func newRaw(f vfs.File, info Info) (*raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &raw{f: f, info: info, size: size}
+	r := &raw{f: f, info: info, size: size, index: info.First}
 	magic, err := r.peek(len(rawMagic))
 	if err != nil {
 		return nil, err
@@ -174,7 +174,6 @@ func newRaw(f vfs.File, info Info) (*raw, error) {
 	if err := decodeHeader(item.Payload, &r.header, info); err != nil {
 		return nil, &DamageError{File: info.Name, Offset: item.Offset, Reason: err.Error()}
 	}
-	r.index = r.header.First
 	return r, nil
 }
 
@@ -238,8 +237,8 @@ func (r *raw) Next() (Item, error) {
 		return Item{}, r.damage("the file ends inside a frame", true)
 	}
 	prefixed := frame[PrefixOffset:]
-	if Checksum(prefixed) != sum {
-		return Item{}, r.damage("checksum does not match", true)
+	if FrameChecksum(r.index, prefixed) != sum {
+		return Item{}, r.damage("checksum does not match content and place", true)
 	}
 	item := Item{Kind: Kind(prefixed[0]), Index: r.index, Payload: prefixed[1:], Prefixed: prefixed, Offset: r.offset}
 	if item.Kind > KindClose {

@@ -324,7 +324,7 @@ func (c *check) record(prefixed []byte, file string, offset int64) {
 	}
 	at := entry.At.UnixNano()
 	if c.hasLast && at < c.lastAt {
-		c.r.fault(Fault{Kind: Clock, File: file, Offset: offset, Records: true, First: c.index, Last: c.index, Detail: fmt.Sprintf("the clock ran backwards by %v", entry.At.Sub(c.r.Until))})
+		c.r.fault(Fault{Kind: Clock, File: file, Offset: offset, Records: true, First: c.index, Last: c.index, Detail: fmt.Sprintf("the clock ran backwards by %v", c.r.Until.Sub(entry.At))})
 	}
 	if !c.hasLast {
 		c.r.Since = entry.At
