@@ -118,69 +118,63 @@ func (t *Tx) unindex(role uint32, rs *ruleset) {
 	})
 }
 
-// sets visits the sets of roles that together hold every role which may permit
-// the query's action, until visit returns false: exact is false where a role
-// of the set must still be compared in full.
-func (c *query) sets(visit func(set *roleSet, exact bool) bool) bool {
+// roleSets is a list of role sets; one marked exact holds only roles that
+// match, the roles of any other must still be compared in full.
+type roleSets struct {
+	list  [16]roleSet
+	exact [16]bool
+	n     int
+}
+
+// sets returns sets that together hold every role which may permit the query's
+// action. With limited, it is the action on some object that counts, and only
+// rules limited to object names do.
+func (c *query) sets(limited bool) (out roleSets) {
 	s := c.s
 	if !c.q.ResourceRequest {
-		return visit(&s.withURLs, false)
+		out.list[0], out.n = s.withURLs, 1
+		return out
 	}
-	if !s.broad.empty() && !visit(&s.broad, false) {
-		return false
-	}
+	// Written out: a method on &out would move the request to the heap.
+	out.list[0], out.n = s.broad, 1
 	for _, res := range [3]uint32{star, c.resource, c.anySub} {
 		if res == none {
 			continue
 		}
 		for _, g := range [2]uint32{star, c.group()} {
-			if g == none {
-				continue
-			}
 			for _, v := range [2]uint32{star, c.verb} {
-				if v == none {
+				if g == none || v == none {
 					continue
 				}
+				if limited {
+					v |= named
+				}
 				if id := s.findPermission(permissionKey{v, g, res}); id != none {
-					if !visit(&s.permissions.at(id).roles, true) {
-						return false
-					}
+					out.list[out.n], out.exact[out.n] = s.permissions.at(id).roles, true
+					out.n++
 				}
 			}
 		}
-		if c.name() == none {
+		if limited || c.name() == none {
 			continue
 		}
 		if id := s.findPermission(permissionKey{nameVerb, c.name(), res}); id != none {
-			if !visit(&s.permissions.at(id).roles, false) {
-				return false
-			}
+			out.list[out.n] = s.permissions.at(id).roles
+			out.n++
 		}
 	}
-	return true
+	return out
 }
 
 // candidates visits the roles of own that may permit the query's action,
 // some of them twice, until visit returns false; it reports whether it visited
 // all.
 func (c *query) candidates(own *roleSet, visit func(role uint32) bool) bool {
-	return c.sets(func(set *roleSet, _ bool) bool { return set.common(own, visit) })
-}
-
-// namedSets visits the sets of roles that may permit the query's action for
-// some object names; exact is false where a role must still be compared.
-func (c *query) namedSets(visit func(set *roleSet, exact bool)) {
-	visit(&c.s.broad, false)
-	for _, res := range [3]uint32{star, c.resource, c.anySub} {
-		for _, g := range [2]uint32{star, c.group()} {
-			for _, v := range [2]uint32{star, c.verb} {
-				if res == none || g == none || v == none {
-					continue
-				}
-				if id := c.s.findPermission(permissionKey{v | named, g, res}); id != none {
-					visit(&c.s.permissions.at(id).roles, true)
-				}
-			}
+	sets := c.sets(false)
+	for i := range sets.list[:sets.n] {
+		if !sets.list[i].common(own, visit) {
+			return false
 		}
 	}
+	return true
 }

@@ -21,8 +21,16 @@ type query struct {
 // without allocating.
 const longestJoined = 160
 
-func (c *query) init(s *Snapshot, q *Request) {
-	c.s, c.q = s, q
+// newQuery looks up the words of q. It is split from init so that q, stored in
+// a literal, can stay on its caller's stack.
+func newQuery(s *Snapshot, q *Request) query {
+	c := query{s: s, q: q}
+	c.init()
+	return c
+}
+
+func (c *query) init() {
+	s, q := c.s, c.q
 	c.verb = s.verbs.find(s.hash(q.Verb), q.Verb)
 	c.want.verbs = 1 << wildVerb
 	if c.verb != none {

@@ -143,8 +143,7 @@ func (s *Snapshot) Decide(q *Request) Decision {
 	if !s.answers(q) {
 		return Decision{}
 	}
-	var c query
-	c.init(s, q)
+	c := newQuery(s, q)
 	ns := none
 	if q.Namespace != "" {
 		ns = s.findScope(q.Namespace)

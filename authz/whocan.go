@@ -39,8 +39,7 @@ func (h *Holders) At(i int) Holder {
 
 // limits returns the object names for which the rules permit q's action.
 func (s *Snapshot) limits(rs *ruleset, q *Request) []string {
-	var c query
-	c.init(s, q)
+	c := newQuery(s, q)
 	var out []string
 	seen := map[uint32]bool{}
 	for i := range rs.rules {
@@ -68,8 +67,7 @@ func (s *Snapshot) WhoCan(q *Request) Holders {
 	if !s.answers(q) {
 		return h
 	}
-	var c query
-	c.init(s, q)
+	c := newQuery(s, q)
 	roles, limited := c.rolesThatPermit()
 	if len(roles) == 0 {
 		return h
@@ -88,12 +86,13 @@ func (s *Snapshot) WhoCan(q *Request) Holders {
 func (c *query) rolesThatPermit() (roles []uint32, limited bitmap) {
 	full := make(bitmap, (c.s.roles.n+63)/64)
 	n := 0
-	c.sets(func(set *roleSet, exact bool) bool {
-		return set.each(func(role uint32) bool {
+	sets := c.sets(false)
+	for i := range sets.list[:sets.n] {
+		sets.list[i].each(func(role uint32) bool {
 			if full.has(role) {
 				return true
 			}
-			ok := exact
+			ok := sets.exact[i]
 			if !ok {
 				_, ok = c.permits(role)
 			}
@@ -103,18 +102,19 @@ func (c *query) rolesThatPermit() (roles []uint32, limited bitmap) {
 			}
 			return true
 		})
-	})
+	}
 	if c.q.ResourceRequest && c.q.Name == "" {
 		limited = make(bitmap, len(full))
-		c.namedSets(func(set *roleSet, exact bool) {
-			set.each(func(role uint32) bool {
-				if !full.has(role) && !limited.has(role) && c.usableRole(role) && (exact || c.permitsSome(role)) {
+		sets = c.sets(true)
+		for i := range sets.list[:sets.n] {
+			sets.list[i].each(func(role uint32) bool {
+				if !full.has(role) && !limited.has(role) && c.usableRole(role) && (sets.exact[i] || c.permitsSome(role)) {
 					limited.set(role)
 					n++
 				}
 				return true
 			})
-		})
+		}
 	}
 	roles = make([]uint32, 0, n)
 	for i := range full {
