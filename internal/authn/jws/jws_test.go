@@ -325,6 +325,39 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestForeignHeaders(t *testing.T) {
+	t.Parallel()
+	private := newP256(t)
+	key, err := NewKey("k1", ES256, private.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]bool{
+		`{"alg":"ES256","kid":"k1"}`: true,
+		`{"alg":"ES256","kid":"k1","typ":"at+JWT","x5t":"abc","x5c":["MII"],"nonce":{"a":1}}`: true,
+		`{"alg":"ES256","kid":"k1","jwk":{}}`:                                                 false,
+		`{"alg":"ES256","kid":"k1","jku":"https://attacker.example"}`:                         false,
+		`{"alg":"ES256","kid":"k1","x5u":"https://attacker.example"}`:                         false,
+		`{"alg":"ES256","kid":"k1","crit":["exp"]}`:                                           false,
+		`{"alg":"ES256","kid":"k1","b64":"false"}`:                                            false,
+		`{"alg":"ES256","kid":"k1","cty":"JWT"}`:                                              false,
+		`{"alg":"ES256","kid":"k1","zip":"DEF"}`:                                              false,
+		`{"alg":"none","kid":"k1"}`:                                                           false,
+		`{"alg":"HS256","kid":"k1"}`:                                                          false,
+		`{"alg":"ES256","kid":7}`:                                                             false,
+		`{"alg":"ES256","kid":"k1","x":1,"x":2}`:                                              false,
+		`{"alg":"ES256","kid":"k1","x5c":"` + strings.Repeat("A", 9000) + `"}`:                false,
+	} {
+		unverified, err := ParseForeign(forge(t, private, header, `{}`))
+		if err == nil {
+			_, err = unverified.Verify(key)
+		}
+		if (err == nil) != want {
+			t.Errorf("%.80s: %v", header, err)
+		}
+	}
+}
+
 func derSigned(t *testing.T, private *ecdsa.PrivateKey) string {
 	t.Helper()
 	signed := b64(`{"alg":"ES256","kid":"k1"}`) + "." + b64(`{}`)

@@ -66,14 +66,21 @@ type Unverified struct {
 	signature []byte
 }
 
-// Parse reads a token and its header.
-func Parse(token string) (Unverified, error) {
+// Parse reads a token of ours and its header.
+func Parse(token string) (Unverified, error) { return parse(token, false) }
+
+// ParseForeign reads a token of another issuer. Its header may hold further
+// members, such as hints and nonces, which are ignored; those that would change
+// how it is verified or what it is are refused all the same.
+func ParseForeign(token string) (Unverified, error) { return parse(token, true) }
+
+func parse(token string, foreign bool) (Unverified, error) {
 	parts, err := Split(token)
 	if err != nil {
 		return Unverified{}, err
 	}
 	u := Unverified{signed: token[:len(parts.Header)+1+len(parts.Payload)]}
-	if u.alg, u.kid, err = header(parts.Header); err != nil {
+	if u.alg, u.kid, err = header(parts.Header, foreign); err != nil {
 		return Unverified{}, err
 	}
 	if u.payload, err = Decode(parts.Payload); err != nil {
@@ -95,11 +102,23 @@ func (u Unverified) KeyID() string { return u.kid }
 // until [Unverified.Verify] returned it.
 func (u Unverified) Claimed() []byte { return u.payload }
 
-// maxHeader bounds the encoded header: alg, kid and typ need no more.
-const maxHeader = 1024
+// Bounds on the encoded header: alg, kid and typ need no more than the first;
+// others send certificates along.
+const (
+	maxHeader        = 1024
+	maxForeignHeader = 8192
+)
 
-func header(segment string) (Algorithm, string, error) {
-	if len(segment) > maxHeader {
+// refusedMembers change how a token is verified (RFC 8725 §3.10), what it is,
+// or must be understood (RFC 7515 §4.1.11).
+var refusedMembers = map[string]bool{"jwk": true, "jku": true, "x5u": true, "crit": true, "b64": true, "zip": true, "enc": true, "cty": true}
+
+func header(segment string, foreign bool) (Algorithm, string, error) {
+	limit := maxHeader
+	if foreign {
+		limit = maxForeignHeader
+	}
+	if len(segment) > limit {
 		return "", "", fmt.Errorf("%w: too large", ErrHeader)
 	}
 	raw, err := Decode(segment)
@@ -115,6 +134,9 @@ func header(segment string) (Algorithm, string, error) {
 	}
 	var alg, kid string
 	for _, m := range v.Members {
+		if foreign && m.Name != "alg" && m.Name != "kid" && m.Name != "typ" && !refusedMembers[m.Name] {
+			continue
+		}
 		if m.Value.Kind != strictjson.String {
 			return "", "", fmt.Errorf("%w: %.20q is not a string", ErrHeader, m.Name)
 		}
@@ -125,12 +147,11 @@ func header(segment string) (Algorithm, string, error) {
 			kid = m.Value.Text
 		case "typ":
 			// RFC 7519 §5.1; anything else is another kind of token.
-			if !strings.EqualFold(m.Value.Text, "JWT") {
+			if !strings.EqualFold(m.Value.Text, "JWT") && !(foreign && strings.EqualFold(m.Value.Text, "at+jwt")) {
 				return "", "", fmt.Errorf("%w: typ %.20q", ErrHeader, m.Value.Text)
 			}
 		default:
-			// Keys and critical extensions among them: the header never says
-			// what the token is verified with (RFC 8725 §3.10).
+			// The header never says what the token is verified with.
 			return "", "", fmt.Errorf("%w: member %.20q", ErrHeader, m.Name)
 		}
 	}
