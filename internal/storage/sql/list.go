@@ -16,10 +16,12 @@ const (
 	// MaxPageBytes is the most bytes of payload of a page, unless its first
 	// row alone is larger.
 	MaxPageBytes = 16 << 20
-	// maxExamined bounds the rows that a page looks at, so that a selector
-	// that matches next to nothing costs many short pages and not one long
-	// scan. Such a page may be empty and still have a Continue.
-	maxExamined = 5000
+	// maxRejected bounds the rows that a page looks at in vain, so that a
+	// selector that matches next to nothing costs many short pages and not one
+	// long scan. Such a page may be empty and still have a Continue.
+	maxRejected = 2500
+	// maxChunk bounds the rows that one statement reads.
+	maxChunk = 2000
 )
 
 // ListOptions select rows. The zero value selects all rows of the kind.
@@ -121,9 +123,8 @@ type walk struct {
 	tx    *stdsql.Tx
 	q     *query
 
-	last     Key  // the last key looked at that is behind the page
-	more     bool // candidates may follow last
-	examined int
+	last Key  // the last key looked at that is behind the page
+	more bool // candidates may follow last
 }
 
 // token returns what continues the list after this page.
@@ -145,9 +146,9 @@ func (w *walk) page(ctx context.Context) ([]*stored, error) {
 		return nil, err
 	}
 	var found []*stored
-	size := 0
+	size, rejected := 0, 0
 	for chunk := w.q.limit + 1; ; chunk *= 2 {
-		chunk = max(64, min(chunk, 2000, maxExamined-w.examined))
+		chunk = max(64, min(chunk, maxChunk, w.q.limit+1-len(found)+maxRejected-rejected))
 		candidates, done, err := next(ctx, w.last, chunk)
 		if err != nil {
 			return nil, err
@@ -160,14 +161,15 @@ func (w *walk) page(ctx context.Context) ([]*stored, error) {
 				}
 				found = append(found, s)
 				size += s.size
+			} else {
+				rejected++
 			}
 			w.last = s.Key
-			w.examined++
 		}
 		if done {
 			return found, nil
 		}
-		if w.examined >= maxExamined {
+		if rejected >= maxRejected {
 			w.more = true
 			return found, nil
 		}
@@ -229,7 +231,7 @@ func (w *walk) source(ctx context.Context) (source, error) {
 	}
 	best := choices[0]
 	if len(choices) > 1 {
-		shortest := maxExamined + 1
+		shortest := maxRejected + 1
 		for _, terms := range choices {
 			n, err := w.length(ctx, terms, shortest)
 			if err != nil {
