@@ -16,15 +16,15 @@ import (
 // JSON; [Redactor.Redact] sees to that.
 func (e *Event) AppendJSON(b []byte) []byte {
 	b = append(b, `{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":`...)
-	b = appendString(b, string(e.Level))
+	b = AppendString(b, string(e.Level))
 	b = append(b, `,"auditID":`...)
-	b = appendString(b, e.AuditID)
+	b = AppendString(b, e.AuditID)
 	b = append(b, `,"stage":`...)
-	b = appendString(b, string(e.Stage))
+	b = AppendString(b, string(e.Stage))
 	b = append(b, `,"requestURI":`...)
-	b = appendString(b, e.RequestURI)
+	b = AppendString(b, e.RequestURI)
 	b = append(b, `,"verb":`...)
-	b = appendString(b, e.Verb)
+	b = AppendString(b, e.Verb)
 	b = append(b, `,"user":`...)
 	b = appendUser(b, &e.User)
 	if e.ImpersonatedUser != nil {
@@ -43,7 +43,7 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	}
 	if e.UserAgent != "" {
 		b = append(b, `,"userAgent":`...)
-		b = appendString(b, e.UserAgent)
+		b = AppendString(b, e.UserAgent)
 	}
 	if e.ObjectRef != nil {
 		b = append(b, `,"objectRef":`...)
@@ -72,9 +72,9 @@ func (e *Event) AppendJSON(b []byte) []byte {
 			if i > 0 {
 				b = append(b, ',')
 			}
-			b = appendString(b, k)
+			b = AppendString(b, k)
 			b = append(b, ':')
-			b = appendString(b, e.Annotations[k])
+			b = AppendString(b, e.Annotations[k])
 		}
 		releaseKeys(keys)
 		b = append(b, '}')
@@ -103,7 +103,7 @@ func (o *object) key(quoted string) {
 func (o *object) str(quoted, value string) {
 	if value != "" {
 		o.key(quoted)
-		o.b = appendString(o.b, value)
+		o.b = AppendString(o.b, value)
 	}
 }
 
@@ -122,7 +122,7 @@ func appendUser(b []byte, u *UserInfo) []byte {
 			if i > 0 {
 				o.b = append(o.b, ',')
 			}
-			o.b = appendString(o.b, k)
+			o.b = AppendString(o.b, k)
 			o.b = append(o.b, ':')
 			if values := u.Extra[k]; values == nil {
 				o.b = append(o.b, "null"...)
@@ -178,7 +178,7 @@ func appendStrings(b []byte, list []string) []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendString(b, s)
+		b = AppendString(b, s)
 	}
 	return append(b, ']')
 }
@@ -211,9 +211,9 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// appendString appends s as a JSON string. U+2028 and U+2029 are escaped as
+// AppendString appends s as a JSON string. U+2028 and U+2029 are escaped as
 // well as control characters, so that a record is one line everywhere.
-func appendString(b []byte, s string) []byte {
+func AppendString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0
 	for i := 0; i < len(s); {

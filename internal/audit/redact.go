@@ -123,7 +123,7 @@ func (r *Redactor) Redact(e *Event) {
 
 // withheld is what stands for a body that cannot be recorded.
 func withheld(why string) json.RawMessage {
-	return json.RawMessage(appendString(nil, "[withheld: "+why+"]"))
+	return json.RawMessage(AppendString(nil, "[withheld: "+why+"]"))
 }
 
 // body redacts one body. expected is the "group/kind" that the request's

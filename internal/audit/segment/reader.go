@@ -109,6 +109,12 @@ type Reader interface {
 	Header() Header
 	// Next returns io.EOF at the end and *DamageError where it cannot go on.
 	Next() (Item, error)
+	// SkipTo goes on with the record index, which must not be before the next.
+	// Sealed segments do not read what they skip.
+	SkipTo(index uint64) error
+	// Refresh lets a raw segment see what was written since it was opened,
+	// after io.EOF or a torn end.
+	Refresh() error
 	// Offset is the position after the last item, up to which all was whole.
 	Offset() int64
 	Close() error
@@ -249,6 +255,24 @@ func (r *raw) Next() (Item, error) {
 		r.index++
 	}
 	return item, nil
+}
+
+func (r *raw) SkipTo(index uint64) error {
+	for r.index < index {
+		if _, err := r.Next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *raw) Refresh() error {
+	size, err := r.f.Size()
+	if err != nil {
+		return err
+	}
+	r.size, r.buf = size, r.buf[:0]
+	return nil
 }
 
 func (r *raw) Header() Header { return r.header }

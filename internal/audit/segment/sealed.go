@@ -290,6 +290,26 @@ func (s *sealed) Next() (Item, error) {
 	return item, nil
 }
 
+func (s *sealed) SkipTo(index uint64) error {
+	for s.index < index {
+		if s.next >= s.items.Len() && s.block < len(s.footer.Blocks) {
+			b := s.footer.Blocks[s.block]
+			if s.index+uint64(b.Records) <= index {
+				s.index += uint64(b.Records)
+				s.block++
+				s.offset = b.Offset + int64(b.Length)
+				continue
+			}
+		}
+		if _, err := s.Next(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sealed) Refresh() error { return nil } // never changes
+
 func (s *sealed) Header() Header { return s.footer.Header }
 func (s *sealed) Offset() int64  { return s.offset }
 func (s *sealed) Close() error {
