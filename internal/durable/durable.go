@@ -22,7 +22,7 @@ import (
 	"strings"
 )
 
-// fileMode is the mode of every file written here, whatever the umask.
+// fileMode is the mode of every file written here.
 const fileMode = 0o600
 
 // tempMark is part of every temporary name, so that [RemoveLeftovers] can tell
@@ -124,11 +124,7 @@ func (s steps) put(path string, data []byte, place func(from, to string) error) 
 
 // fill writes, syncs and closes f.
 func (s steps) fill(f *os.File, data []byte) error {
-	// The umask may have taken bits away.
-	err := f.Chmod(fileMode)
-	if err == nil {
-		err = s.write(f, data)
-	}
+	err := s.write(f, data)
 	if err == nil {
 		err = s.sync(f)
 	}

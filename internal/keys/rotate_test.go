@@ -417,7 +417,9 @@ func TestFollow(t *testing.T) {
 			})
 		}()
 		time.Sleep(time.Hour)
-		if err := ring.Rotate(t.Context(), schedule); err != nil {
+		// Odd seconds, which a look once a minute would miss.
+		odd := keys.Schedule{Lead: time.Hour + 7*time.Second, Keep: 10 * time.Hour}
+		if err := ring.Rotate(t.Context(), odd); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(24 * time.Hour)
@@ -437,8 +439,8 @@ func TestFollow(t *testing.T) {
 		want := []event{
 			{old, 1, 10 * time.Second}, // the first call failed
 			{old, 2, time.Hour},
-			{fresh, 2, 2 * time.Hour},
-			{fresh, 1, 12*time.Hour + 5*time.Minute},
+			{fresh, 2, 2*time.Hour + 7*time.Second},
+			{fresh, 1, 12*time.Hour + 5*time.Minute + 7*time.Second},
 			{fresh, 1, 25 * time.Hour}, // the old key left the store
 		}
 		if !slices.Equal(events, want) || old == fresh {

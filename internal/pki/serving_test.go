@@ -83,12 +83,20 @@ func TestServingFollowsNamesAndAuthority(t *testing.T) {
 	if err := s.Maintain(); err != nil || !leafOf(t, s).Equal(other) {
 		t.Errorf("renewed before the new authority signs, %v", err)
 	}
-	// The lead is longer than a certificate is used, so look at the moment itself.
+	// A young certificate of the old authority, when the new one begins to sign.
+	w.Set(start.Add(29 * day))
+	if err := s.SetNames(Names{DNS: []string{"third.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	third := leafOf(t, s)
 	w.Set(start.Add(30*day + time.Second))
+	if !w.Now().Before(RenewAt(third)) {
+		t.Fatal("the certificate is due anyway")
+	}
 	if err := s.Maintain(); err != nil {
 		t.Fatal(err)
 	}
-	if got := leafOf(t, s); string(got.AuthorityKeyId) != string(certificate(t, w.server).SubjectKeyId) || got.VerifyHostname("other.example") != nil {
+	if got := leafOf(t, s); string(got.AuthorityKeyId) != string(certificate(t, w.server).SubjectKeyId) || got.VerifyHostname("third.example") != nil {
 		t.Error("not of the new authority, or for other names")
 	}
 }
@@ -277,6 +285,13 @@ func TestClientCertificateReachesTheDoor(t *testing.T) {
 				t.Errorf("%s: site %q, %v", name, site, err)
 			}
 		}
+	}
+}
+
+func TestClientTLSNeverTrustsTheSystem(t *testing.T) {
+	t.Parallel()
+	if c := ClientTLS(nil, nil); c.RootCAs == nil || !c.RootCAs.Equal(x509.NewCertPool()) {
+		t.Error("no roots given, but some are trusted")
 	}
 }
 

@@ -60,7 +60,7 @@ func (a *Authority[P]) verify(chain []*x509.Certificate) (*x509.Certificate, err
 	if leaf.IsCA || !slices.Equal(leaf.ExtKeyUsage, []x509.ExtKeyUsage{d.usage}) || len(leaf.UnknownExtKeyUsage) > 0 {
 		return nil, fault.Newf(fault.Unauthenticated, "certificate is not for the use of the %s CA", d.name)
 	}
-	chains, err := leaf.Verify(x509.VerifyOptions{
+	_, err = leaf.Verify(x509.VerifyOptions{
 		Roots:         trusted.pool,
 		Intermediates: x509.NewCertPool(),
 		CurrentTime:   now,
@@ -73,9 +73,6 @@ func (a *Authority[P]) verify(chain []*x509.Certificate) (*x509.Certificate, err
 		return nil, fault.Wrap(fault.Unauthenticated, "certificate has expired", err)
 	case err != nil:
 		return nil, fault.Wrap(fault.Unauthenticated, fmt.Sprintf("certificate is not of the %s CA", d.name), err)
-	}
-	if !slices.ContainsFunc(chains, func(c []*x509.Certificate) bool { return len(c) == 2 }) {
-		return nil, fault.Newf(fault.Unauthenticated, "certificate is not signed by the %s CA itself", d.name)
 	}
 	if d.usage == x509.ExtKeyUsageClientAuth && len(leaf.DNSNames)+len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0 {
 		return nil, fault.Newf(fault.Unauthenticated, "certificate of the %s CA carries names of a server or a mailbox", d.name)
