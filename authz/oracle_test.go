@@ -212,7 +212,11 @@ func spellHolders(h Holders) []string {
 // they meet often.
 type world struct {
 	*rand.Rand
-	wide bool // few namespaces and users: many grants of one user in one scope
+	// shape 1 has few users in one namespace, so that a user has many grants
+	// there; shape 2 has few users in many namespaces.
+	shape int
+	// shrinking makes deletes more frequent than puts.
+	shrinking bool
 }
 
 func (w world) pick(words ...string) string { return words[w.IntN(len(words))] }
@@ -230,7 +234,7 @@ func (w world) verb() string {
 }
 func (w world) group() string { return w.pick("", "apps", "batch", "*") }
 func (w world) resource() string {
-	if w.wide && w.IntN(3) > 0 {
+	if w.shape > 0 && w.IntN(3) > 0 {
 		return fmt.Sprintf("r%d", w.IntN(60))
 	}
 	return w.pick("pods", "pods/log", "pods/status", "*", "*/scale", "*/log", "deployments", "deployments/scale", "", "a/b/c", "*/b/c")
@@ -240,14 +244,17 @@ func (w world) url() string {
 	return w.pick("/", "/healthz", "/healthz/*", "/apis/*", "*", "/apis", "/a*b", "/apis**", "")
 }
 func (w world) namespace() string {
-	if w.wide {
-		return w.pick("n1", "")
+	switch w.shape {
+	case 1:
+		return w.pick("n1", "n1", "")
+	case 2:
+		return fmt.Sprint("n", w.IntN(90))
 	}
 	return w.pick("n1", "n2", "n3", "n:4", "")
 }
 func (w world) user() string {
-	if w.wide {
-		return w.pick("u1", "u2", "system:serviceaccount:n1:s1")
+	if w.shape > 0 {
+		return w.pick("u1", "u1", "u2", "system:serviceaccount:n1:s1")
 	}
 	return w.pick("u1", "u2", "system:serviceaccount:n1:s1", "system:serviceaccount:n2:s1", "system:serviceaccount:n:4:s1",
 		"gatehouse:system:serviceaccount:n1:s1", "system:node:x", "gatehouse:u1", "g1", "", "system:serviceaccount::s1")
@@ -257,13 +264,13 @@ func (w world) groupName() string {
 		"gatehouse:system:serviceaccounts:n1", "gatehouse:system:serviceaccountsX", "u1")
 }
 func (w world) roleName() string {
-	if w.wide {
+	if w.shape == 1 {
 		return fmt.Sprintf("r%d", w.IntN(80))
 	}
 	return w.pick("r1", "r2", "r3", "r4", "system:r5")
 }
 func (w world) bindingName() string {
-	if w.wide {
+	if w.shape == 1 {
 		return fmt.Sprintf("b%d", w.IntN(200))
 	}
 	return w.pick("b1", "b2", "b3", "b4", "b5", "b6", "system:b7")
@@ -344,7 +351,11 @@ func (w world) request() *Request {
 
 // change applies one random change to both.
 func (w world) change(o *oracle, t *Tx) {
-	switch w.IntN(10) {
+	n := w.IntN(10)
+	if w.shrinking && n > 5 {
+		n = 3
+	}
+	switch n {
 	case 0, 1:
 		r := w.role()
 		o.roles[[2]string{r.Namespace, r.Name}] = r
