@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ type Claimed struct {
 // Provider verifies the tokens of one identity provider. An error of kind
 // fault.Unauthenticated says that the token is bad; any other that the
 // provider could not tell. It is called concurrently, each call with a
-// deadline that it must keep.
+// deadline that it must keep. Its dynamic type must be comparable.
 type Provider interface {
 	VerifyToken(ctx context.Context, token string, audiences []string) (Claimed, error)
 }
@@ -95,6 +96,9 @@ func (c *Chain) SetProviders(configs []ProviderConfig) error {
 	for _, cfg := range configs {
 		if cfg.Name == "" || cfg.Provider == nil || names[cfg.Name] {
 			return fmt.Errorf("identity provider %q: it needs a name of its own and an implementation", cfg.Name)
+		}
+		if !reflect.TypeOf(cfg.Provider).Comparable() {
+			return fmt.Errorf("identity provider %q: its type cannot be compared; give a pointer", cfg.Name)
 		}
 		names[cfg.Name] = true
 		p := before.same(cfg)

@@ -30,6 +30,13 @@ func (f *fakeProvider) VerifyToken(ctx context.Context, token string, audiences 
 	return f.answer(ctx, token)
 }
 
+// uncomparable would make a comparison of providers panic.
+type uncomparable struct{ answer func() }
+
+func (uncomparable) VerifyToken(context.Context, string, []string) (authn.Claimed, error) {
+	return authn.Claimed{}, nil
+}
+
 func says(c authn.Claimed) *fakeProvider {
 	return &fakeProvider{answer: func(context.Context, string) (authn.Claimed, error) { return c, nil }}
 }
@@ -225,6 +232,7 @@ func TestProvidersChange(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 	for name, bad := range map[string][]authn.ProviderConfig{
+		"not comparable": {{Name: "x", Issuers: []string{loginURL}, Provider: uncomparable{answer: func() {}}}},
 		"no name":        {{Issuers: []string{loginURL}, Provider: provider}},
 		"no provider":    {{Name: "x", Issuers: []string{loginURL}}},
 		"same name":      {config, {Name: "login", Provider: provider}},
