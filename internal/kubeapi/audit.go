@@ -12,6 +12,7 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 )
 
 // recordTimeout bounds how long a request waits for its record.
@@ -40,10 +41,7 @@ func (b *auditBackend) ProcessEvents(events ...*auditinternal.Event) bool {
 	for _, in := range events {
 		ev := eventFrom(in)
 		d := audit.DurabilityOf(ev)
-		if ev.Stage == audit.StageRequestReceived {
-			if !audit.Changes(ev) {
-				continue // the completed request says all of it
-			}
+		if ev.Stage == audit.StageRequestReceived && audit.Changes(ev) {
 			ev, d = audit.Intent(ev), audit.Durable
 		}
 		if err := b.recorder.Append(ctx, ev, d); err != nil {
@@ -116,23 +114,31 @@ func detailsFrom(in *metav1.StatusDetails) json.RawMessage {
 
 // AuditPolicy says how much of a request is recorded.
 type AuditPolicy interface {
-	// Evaluate is asked once for each request.
-	Evaluate(user string, groups []string, verb, apiGroup, resource, subresource, namespace, name, path string, isResource bool) (level audit.Level, omit []audit.Stage, omitManagedFields bool)
+	Evaluate(*policy.Request) policy.Decision
 }
 
 // policyEvaluator adapts AuditPolicy.
 type policyEvaluator struct{ policy AuditPolicy }
 
 func (p policyEvaluator) EvaluatePolicyRule(a authorizer.Attributes) frameaudit.RequestAuditConfig {
-	var name string
-	var groups []string
+	r := &policy.Request{
+		Verb: a.GetVerb(), Resource: a.IsResourceRequest(), APIGroup: a.GetAPIGroup(), Plural: a.GetResource(),
+		Subresource: a.GetSubresource(), Namespace: a.GetNamespace(), Name: a.GetName(), Path: a.GetPath(),
+	}
 	if u := a.GetUser(); u != nil {
-		name, groups = u.GetName(), u.GetGroups()
+		r.HasUser, r.User, r.Groups = true, u.GetName(), u.GetGroups()
 	}
-	level, omit, managed := p.policy.Evaluate(name, groups, a.GetVerb(), a.GetAPIGroup(), a.GetResource(), a.GetSubresource(), a.GetNamespace(), a.GetName(), a.GetPath(), a.IsResourceRequest())
-	stages := make([]auditinternal.Stage, len(omit))
-	for i, s := range omit {
-		stages[i] = auditinternal.Stage(s)
+	d := p.policy.Evaluate(r)
+	ref := &audit.ObjectReference{APIGroup: r.APIGroup, Subresource: r.Subresource}
+	changes := audit.Changes(&audit.Event{Verb: r.Verb, ObjectRef: ref})
+	out := frameaudit.RequestAuditConfig{Level: auditinternal.Level(d.Level), OmitManagedFields: d.OmitManagedFields}
+	for _, s := range d.OmitStages {
+		// A change is recorded before it is committed, whatever the policy
+		// leaves out.
+		if s == audit.StageRequestReceived && changes {
+			continue
+		}
+		out.OmitStages = append(out.OmitStages, auditinternal.Stage(s))
 	}
-	return frameaudit.RequestAuditConfig{Level: auditinternal.Level(level), OmitStages: stages, OmitManagedFields: managed}
+	return out
 }

@@ -99,6 +99,11 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}()
 
+	recorded, err := auditPolicy(o.Config.AuditPolicyFile())
+	if err != nil {
+		return err
+	}
+
 	// The listener, so that its address is known to what names it.
 	listener, err := net.Listen("tcp", o.Config.Listen())
 	if err != nil {
@@ -180,7 +185,7 @@ func Run(ctx context.Context, o Options) error {
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain)),
 		Authorizer:      answers,
 		Recorder:        record,
-		AuditPolicy:     recordEverything{},
+		AuditPolicy:     recorded,
 		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
 		Log:             log,
 	})

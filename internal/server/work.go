@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 	restclient "k8s.io/client-go/rest"
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
-	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -119,13 +120,14 @@ func setDoor(status *federationapi.SiteStatus, use federation.Use) {
 	status.Doors = append(status.Doors, federationapi.SiteDoor{Name: use.Door, LastHeard: &at})
 }
 
-// recordEverything records each request once, without bodies, except the
-// questions about the server's own health.
-type recordEverything struct{}
-
-func (recordEverything) Evaluate(_ string, _ []string, _, _, _, _, _, _, path string, isResource bool) (audit.Level, []audit.Stage, bool) {
-	if !isResource && (path == "/livez" || path == "/readyz" || path == "/healthz") {
-		return audit.LevelNone, nil, false
+// auditPolicy reads the configured policy, or takes the built-in one.
+func auditPolicy(path string) (*policy.Policy, error) {
+	if path == "" {
+		return policy.Default(), nil
 	}
-	return audit.LevelMetadata, nil, true
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read audit policy: %w", err)
+	}
+	return policy.Parse(data)
 }

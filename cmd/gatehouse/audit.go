@@ -1,0 +1,405 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/follow"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/verify"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+)
+
+func auditCommand() *cobra.Command {
+	c := &cobra.Command{Use: "audit", Short: "Read and verify the record"}
+	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand())
+	return c
+}
+
+// outputFlag is --output, the same on every command that prints data.
+func outputFlag(c *cobra.Command, to *string) {
+	c.Flags().StringVarP(to, "output", "o", "table", "table, json or yaml")
+}
+
+func checkOutput(output string) error {
+	switch output {
+	case "table", "json", "yaml":
+		return nil
+	}
+	return &exit{exitUsage, fmt.Errorf("--output %q is not table, json or yaml", output)}
+}
+
+func auditDir(dataDir string) string {
+	if dataDir == "" {
+		dataDir = "gatehouse-data"
+	}
+	return filepath.Join(dataDir, "audit")
+}
+
+// filterFlags are the conditions of query and tail.
+func filterFlags(c *cobra.Command, f *query.Filter) (since, until, group *string) {
+	fl := c.Flags()
+	fl.StringVar(&f.User, "user", "", "who acted, or on whose behalf")
+	fl.StringVar(&f.Group, "group", "", "group of who acted")
+	fl.StringVar(&f.Credential, "credential", "", "credential id: JTI=..., X509SHA256=..., KEY=...")
+	fl.StringVar(&f.Verb, "verb", "", "verb of the request")
+	fl.StringVar(&f.Resource, "resource", "", "resource in its plural")
+	group = fl.String("api-group", "", "API group of the resource")
+	fl.StringVarP(&f.Namespace, "namespace", "n", "", "namespace of the object")
+	fl.StringVar(&f.Name, "name", "", "name of the object")
+	fl.StringVar(&f.Decision, "decision", "", "allow or forbid")
+	fl.StringVar(&f.Site, "site", "", `site that reported the event; "gatehouse" for the control plane's own`)
+	fl.StringVar(&f.AuditID, "audit-id", "", "id of one request")
+	since = fl.String("since", "", "from this time on: RFC 3339, or an age like 2h")
+	until = fl.String("until", "", "before this time: RFC 3339, or an age like 5m")
+	return since, until, group
+}
+
+func moment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, &exit{exitUsage, fmt.Errorf("--%s %q is neither a time (RFC 3339) nor an age like 2h", flag, text)}
+	}
+	return t, nil
+}
+
+func auditQueryCommand() *cobra.Command {
+	var f query.Filter
+	var dataDir, output string
+	c := &cobra.Command{
+		Use:   "query",
+		Short: "Find events in the record",
+		Long: `Finds events in the record of a data directory, of a running server or a copy.
+Every condition that is given must hold. The newest events come first. The exit
+code is 0 when something was found and 1 when not.`,
+		Example: `  gatehouse audit query --user jane --since 24h
+  gatehouse audit query --decision forbid --resource secrets --output json
+  gatehouse audit query --credential JTI=5a1f... --site blue`,
+		Args: cobra.NoArgs,
+	}
+	since, until, group := filterFlags(c, &f)
+	c.Flags().StringVar(&dataDir, "data-dir", "", "data directory (default gatehouse-data)")
+	c.Flags().IntVar(&f.Limit, "limit", 100, "how many events at most, 0 for all")
+	outputFlag(c, &output)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		var err error
+		now := time.Now()
+		if f.Since, err = moment("since", *since, now); err != nil {
+			return err
+		}
+		if f.Until, err = moment("until", *until, now); err != nil {
+			return err
+		}
+		if cmd.Flags().Changed("api-group") {
+			f.APIGroup = group
+		}
+		f.Newest = true
+		p := newEventPrinter(cmd.OutOrStdout(), output)
+		err = query.Run(cmd.Context(), vfs.OS{}, auditDir(dataDir), f, func(m query.Match) error { return p.print(m) })
+		if perr := p.close(); err == nil {
+			err = perr
+		}
+		if err != nil {
+			return &exit{exitUsage, err}
+		}
+		if p.count == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "no events found")
+			return &exit{code: exitNo}
+		}
+		return nil
+	}
+	return c
+}
+
+func auditTailCommand() *cobra.Command {
+	var f query.Filter
+	var dataDir, output string
+	var last int
+	c := &cobra.Command{
+		Use:   "tail",
+		Short: "Follow the record",
+		Long: `Prints the last events of the record of a data directory and then new ones as
+they are recorded, until interrupted.`,
+		Example: `  gatehouse audit tail
+  gatehouse audit tail --decision forbid --output json`,
+		Args: cobra.NoArgs,
+	}
+	filterFlags(c, &f)
+	c.Flags().StringVar(&dataDir, "data-dir", "", "data directory (default gatehouse-data)")
+	c.Flags().IntVar(&last, "last", 10, "how many past events to begin with")
+	outputFlag(c, &output)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		if err := tail(cmd.Context(), auditDir(dataDir), f, last, newEventPrinter(cmd.OutOrStdout(), output)); err != nil {
+			return &exit{exitUsage, err}
+		}
+		return nil
+	}
+	return c
+}
+
+func tail(ctx context.Context, dir string, f query.Filter, last int, p *eventPrinter) error {
+	past := f
+	past.Newest, past.Limit = true, max(last, 1)
+	var found []query.Match
+	if err := query.Run(ctx, vfs.OS{}, dir, past, func(m query.Match) error { found = append(found, m); return nil }); err != nil {
+		return err
+	}
+	next := uint64(0)
+	for i := len(found) - 1; i >= 0; i-- {
+		next = found[i].Index + 1
+		if i < last {
+			if err := p.print(found[i]); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.flush(); err != nil {
+		return err
+	}
+	r := follow.New(vfs.OS{}, dir, next)
+	defer r.Close()
+	for {
+		records, err := r.Read(nil, 1024, ^uint64(0))
+		if err != nil {
+			return err
+		}
+		for _, rec := range records {
+			m, ok, err := match(f, rec)
+			if err != nil {
+				return err
+			}
+			if ok {
+				if err := p.print(m); err != nil {
+					return err
+				}
+			}
+		}
+		if err := p.flush(); err != nil {
+			return err
+		}
+		if len(records) > 0 {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return p.close()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func match(f query.Filter, rec follow.Record) (query.Match, bool, error) {
+	var e audit.Event
+	if err := json.Unmarshal(rec.Event, &e); err != nil {
+		return query.Match{}, false, fmt.Errorf("record %d: %w", rec.Index, err)
+	}
+	if f.Site != "" && f.Site != rec.Site && (f.Site != query.OwnSite || rec.Site != "") {
+		return query.Match{}, false, nil
+	}
+	return query.Match{Index: rec.Index, At: rec.At, Site: rec.Site, Event: &e, Raw: rec.Event}, f.Matches(&e), nil
+}
+
+// eventPrinter prints events as a table, JSON lines or YAML documents.
+type eventPrinter struct {
+	w      io.Writer
+	output string
+	table  *tabwriter.Writer
+	count  int
+}
+
+func newEventPrinter(w io.Writer, output string) *eventPrinter {
+	p := &eventPrinter{w: w, output: output}
+	if output == "table" {
+		p.table = tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	}
+	return p
+}
+
+func (p *eventPrinter) print(m query.Match) error {
+	p.count++
+	switch p.output {
+	case "json":
+		_, err := fmt.Fprintf(p.w, "%s\n", m.Raw)
+		return err
+	case "yaml":
+		out, err := yaml.JSONToYAML(m.Raw)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(p.w, "---\n%s", out)
+		return err
+	}
+	if p.count == 1 {
+		fmt.Fprintln(p.table, "TIME\tSITE\tUSER\tVERB\tOBJECT\tCODE\tDECISION\tREASON")
+	}
+	e := m.Event
+	site := m.Site
+	if site == "" {
+		site = "-"
+	}
+	user := e.User.Username
+	if e.ImpersonatedUser != nil {
+		user += " as " + e.ImpersonatedUser.Username
+	}
+	code := ""
+	if e.ResponseStatus != nil {
+		code = fmt.Sprint(e.ResponseStatus.Code)
+	}
+	_, err := fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.At.UTC().Format("2006-01-02T15:04:05.000Z"), site,
+		printable(user), printable(e.Verb), printable(objectText(e)), code, e.Decision(), printable(e.Annotations[audit.AnnotationReason]))
+	return err
+}
+
+// objectText is what the event is about, in one word.
+func objectText(e *audit.Event) string {
+	o := e.ObjectRef
+	if o == nil {
+		return e.RequestURI
+	}
+	s := o.Resource
+	if o.APIGroup != "" {
+		s += "." + o.APIGroup
+	}
+	if o.Subresource != "" {
+		s += "/" + o.Subresource
+	}
+	if o.Namespace != "" || o.Name != "" {
+		s += " " + strings.TrimPrefix(o.Namespace+"/"+o.Name, "/")
+	}
+	return s
+}
+
+// printable keeps what callers chose from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func (p *eventPrinter) flush() error {
+	if p.table != nil {
+		return p.table.Flush()
+	}
+	return nil
+}
+
+func (p *eventPrinter) close() error { return p.flush() }
+
+func auditVerifyCommand() *cobra.Command {
+	var dataDir, output string
+	var anchors, keys []string
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Prove that the record holds, or find where it does not",
+		Long: `Reads every record of a data directory, of a running server or of a copy, and
+computes every hash anew: a flipped byte, a dropped or altered record and a clock
+that ran backwards are found and named with their place.
+
+What a directory alone can prove ends at its newest checkpoint. A checkpoint that
+was kept elsewhere (--checkpoint) also shows a log that was cut off or rewritten;
+without one, the report says what cannot be excluded. The exit code is 0 when the
+log holds, 1 when it does not.`,
+		Example: `  gatehouse audit verify --data-dir /var/lib/gatehouse
+  gatehouse audit verify --data-dir ./copy --checkpoint monday.checkpoint --output json`,
+		Args: cobra.NoArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&dataDir, "data-dir", "", "data directory (default gatehouse-data)")
+	f.StringArrayVar(&anchors, "checkpoint", nil, "file with a signed checkpoint that was kept elsewhere; may be given again")
+	f.StringArrayVar(&keys, "key", nil, "public key of the log (signed note format), if it is known from elsewhere; may be given again")
+	outputFlag(c, &output)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkOutput(output); err != nil {
+			return err
+		}
+		o := verify.Options{Keys: keys, Progress: func(n uint64) { fmt.Fprintf(cmd.ErrOrStderr(), "\r%d records verified", n) }}
+		for _, path := range anchors {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return &exit{exitUsage, fmt.Errorf("read checkpoint: %w", err)}
+			}
+			o.Anchors = append(o.Anchors, data)
+		}
+		report, err := verify.Log(cmd.Context(), auditDir(dataDir), o)
+		if err != nil {
+			if errors.Is(err, context.Canceled) {
+				return &exit{exitNo, errors.New("interrupted")}
+			}
+			return &exit{exitUsage, err}
+		}
+		if err := printReport(cmd.OutOrStdout(), output, report); err != nil {
+			return err
+		}
+		if !report.OK() {
+			return &exit{code: exitNo}
+		}
+		return nil
+	}
+	return c
+}
+
+func printReport(w io.Writer, output string, r *verify.Report) error {
+	if output != "table" {
+		return printData(w, output, r)
+	}
+	fmt.Fprintf(w, "log %s (%s): %d records from %d on, %d of them signed, %d checkpoints\n", r.Log, r.Origin, r.Records, r.First, r.Signed, r.Checkpoints)
+	for _, g := range r.Gaps {
+		fmt.Fprintf(w, "gap recorded at record %d, %s: %s\n", g.Record, g.At.UTC().Format(time.RFC3339), printable(g.Why))
+	}
+	for _, f := range r.Faults {
+		fmt.Fprintln(w, printable(f.String()))
+	}
+	for _, u := range r.Unsure {
+		fmt.Fprintln(w, "not excluded:", printable(u))
+	}
+	if r.OK() {
+		_, err := fmt.Fprintln(w, "the log holds")
+		return err
+	}
+	_, err := fmt.Fprintln(w, "the log does NOT hold")
+	return err
+}
+
+// printData prints any value as JSON or YAML.
+func printData(w io.Writer, output string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if output == "yaml" {
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", data)
+	return err
+}
