@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
@@ -58,25 +57,12 @@ func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decisio
 	if takesSiteName(&q) {
 		return Decision{ruling: byReservedName}
 	}
-	d := ask(snapshot, &q)
+	d := snapshot.Decide(&q)
 	// The engine comes first, because a deny binds superusers too.
 	if d.Effect() != authz.Deny && subject.isSuperuser() {
 		return Decision{ruling: bySuperuser}
 	}
 	return Decision{engine: d}
-}
-
-// requests holds the questions that are passed to the engine, so that a
-// decision costs no garbage.
-var requests = sync.Pool{New: func() any { return new(authz.Request) }}
-
-func ask(snapshot *authz.Snapshot, q *authz.Request) authz.Decision {
-	r := requests.Get().(*authz.Request)
-	*r = *q
-	d := snapshot.Decide(r)
-	*r = authz.Request{}
-	requests.Put(r)
-	return d
 }
 
 // takesSiteName reports whether q asks to impersonate a site. It covers the
@@ -95,6 +81,38 @@ func (a *Authorizer) Rules(_ context.Context, subject Subject, namespace string)
 	}
 	rules, missing = rulesOf(a.config.Policy.Snapshot(), &subject, namespace)
 	return rules, missing, nil
+}
+
+// Holder is one subject that may do what was asked.
+type Holder struct {
+	Subject authz.Subject
+	// Grant is the binding that says so; zero for [SuperuserGroup].
+	Grant authz.Grant
+	// ResourceNames is set when the question named no object and the grant
+	// holds for objects of these names only.
+	ResourceNames []string
+}
+
+// WhoCan returns every subject that may do what q describes in the control
+// plane, superusers first, once for each grant that says so and otherwise in
+// no particular order. Groups are named, not expanded. q's User, Groups and
+// Site are not read.
+func (a *Authorizer) WhoCan(_ context.Context, q authz.Request) ([]Holder, error) {
+	if err := a.Ready(); err != nil {
+		return nil, err
+	}
+	q.User, q.Groups, q.Site = "", nil, ""
+	if takesSiteName(&q) {
+		return nil, nil
+	}
+	found := a.config.Policy.Snapshot().WhoCan(&q)
+	holders := make([]Holder, 1, found.Len()+1)
+	holders[0].Subject = authz.Subject{Kind: authz.Group, Name: SuperuserGroup}
+	for i := range found.Len() {
+		h := found.At(i)
+		holders = append(holders, Holder{Subject: h.Grant.Subject, Grant: h.Grant, ResourceNames: h.ResourceNames})
+	}
+	return holders, nil
 }
 
 func rulesOf(snapshot *authz.Snapshot, subject *Subject, namespace string) (rules []authz.Rule, missing []authz.Grant) {

@@ -3,6 +3,7 @@ package access_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -438,6 +439,46 @@ func TestRules(t *testing.T) {
 		}
 		if got := access.MissingRoles(missing); got != tc.missing {
 			t.Errorf("%v in %q: missing %s, want %s", tc.who, tc.namespace, got, tc.missing)
+		}
+	}
+}
+
+func TestWhoCan(t *testing.T) {
+	t.Parallel()
+	a := world{
+		clusterRoles: []*rbacv1.ClusterRole{
+			clusterRole("reader", rule("get", "", "pods")),
+			clusterRole("one", named(rule("get", "", "pods"), "web")),
+			clusterRole("impersonator", rule("impersonate", "", "users")),
+		},
+		clusterRoleBindings: []*rbacv1.ClusterRoleBinding{clusterBind("reader", "User:alice", "Group:dev"), clusterBind("impersonator", "User:alice")},
+		roleBindings:        []*rbacv1.RoleBinding{bind("ns", "ClusterRole/one", "ServiceAccount:ns/robot"), bind("other", "ClusterRole/reader", "User:bob")},
+	}.authorizer(t)
+	for q, want := range map[string]string{
+		"get core/pods ns/web":                       "[Group system:masters Group dev ServiceAccount ns/robot User alice]",
+		"get core/pods ns/db":                        "[Group system:masters Group dev User alice]",
+		"get core/pods ns":                           "[Group system:masters Group dev ServiceAccount ns/robot [web] User alice]",
+		"delete core/pods ns":                        "[Group system:masters]",
+		"impersonate core/users /bob":                "[Group system:masters User alice]",
+		"impersonate core/users /system:site:munich": "[]",
+	} {
+		holders, err := a.WhoCan(t.Context(), ask(q))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, h := range holders {
+			text := string(h.Subject.Kind) + " " + strings.TrimPrefix(h.Subject.Namespace+"/"+h.Subject.Name, "/")
+			if len(h.ResourceNames) > 0 {
+				text += fmt.Sprint(" ", h.ResourceNames)
+			}
+			got = append(got, text)
+		}
+		if len(got) > 1 {
+			slices.Sort(got[1:])
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: got %v, want %s", q, got, want)
 		}
 	}
 }
