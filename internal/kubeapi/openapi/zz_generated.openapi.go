@@ -6,7 +6,8 @@
 package openapi
 
 import (
-	v1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	v1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	v1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -26,16 +27,34 @@ import (
 
 func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenAPIDefinition {
 	return map[string]common.OpenAPIDefinition{
-		v1alpha1.Site{}.OpenAPIModelName():                                     schema_gatehouse_api_federation_v1alpha1_Site(ref),
-		v1alpha1.SiteAuthorization{}.OpenAPIModelName():                        schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref),
-		v1alpha1.SiteCredential{}.OpenAPIModelName():                           schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref),
-		v1alpha1.SiteCredentialSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref),
-		v1alpha1.SiteCredentialStatus{}.OpenAPIModelName():                     schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref),
-		v1alpha1.SiteDoor{}.OpenAPIModelName():                                 schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref),
-		v1alpha1.SiteLimit{}.OpenAPIModelName():                                schema_gatehouse_api_federation_v1alpha1_SiteLimit(ref),
-		v1alpha1.SiteList{}.OpenAPIModelName():                                 schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
-		v1alpha1.SiteSpec{}.OpenAPIModelName():                                 schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref),
-		v1alpha1.SiteStatus{}.OpenAPIModelName():                               schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref),
+		v1alpha1.AccessPolicy{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_AccessPolicy(ref),
+		v1alpha1.AccessPolicyList{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_AccessPolicyList(ref),
+		v1alpha1.AccessPolicySpec{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_AccessPolicySpec(ref),
+		v1alpha1.AccessPolicyStatus{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_AccessPolicyStatus(ref),
+		v1alpha1.Ban{}.OpenAPIModelName():                                      schema_gatehouse_api_access_v1alpha1_Ban(ref),
+		v1alpha1.BanList{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanList(ref),
+		v1alpha1.BanSite{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanSite(ref),
+		v1alpha1.BanSpec{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanSpec(ref),
+		v1alpha1.BanStatus{}.OpenAPIModelName():                                schema_gatehouse_api_access_v1alpha1_BanStatus(ref),
+		v1alpha1.BanSubject{}.OpenAPIModelName():                               schema_gatehouse_api_access_v1alpha1_BanSubject(ref),
+		v1alpha1.Delegation{}.OpenAPIModelName():                               schema_gatehouse_api_access_v1alpha1_Delegation(ref),
+		v1alpha1.DelegationGiver{}.OpenAPIModelName():                          schema_gatehouse_api_access_v1alpha1_DelegationGiver(ref),
+		v1alpha1.DelegationList{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_DelegationList(ref),
+		v1alpha1.DelegationReceiver{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_DelegationReceiver(ref),
+		v1alpha1.DelegationSpec{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_DelegationSpec(ref),
+		v1alpha1.DelegationStatus{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_DelegationStatus(ref),
+		v1alpha1.NamespaceScope{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_NamespaceScope(ref),
+		v1alpha1.Subject{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_Subject(ref),
+		federationv1alpha1.Site{}.OpenAPIModelName():                           schema_gatehouse_api_federation_v1alpha1_Site(ref),
+		federationv1alpha1.SiteAuthorization{}.OpenAPIModelName():              schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref),
+		federationv1alpha1.SiteCredential{}.OpenAPIModelName():                 schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref),
+		federationv1alpha1.SiteCredentialSpec{}.OpenAPIModelName():             schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref),
+		federationv1alpha1.SiteCredentialStatus{}.OpenAPIModelName():           schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref),
+		federationv1alpha1.SiteDoor{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref),
+		federationv1alpha1.SiteLimit{}.OpenAPIModelName():                      schema_gatehouse_api_federation_v1alpha1_SiteLimit(ref),
+		federationv1alpha1.SiteList{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
+		federationv1alpha1.SiteSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref),
+		federationv1alpha1.SiteStatus{}.OpenAPIModelName():                     schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref),
 		v1.ApplyConfiguration{}.OpenAPIModelName():                             schema_k8sio_api_admissionregistration_v1_ApplyConfiguration(ref),
 		v1.AuditAnnotation{}.OpenAPIModelName():                                schema_k8sio_api_admissionregistration_v1_AuditAnnotation(ref),
 		v1.ExpressionWarning{}.OpenAPIModelName():                              schema_k8sio_api_admissionregistration_v1_ExpressionWarning(ref),
@@ -450,6 +469,1033 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 	}
 }
 
+func schema_gatehouse_api_access_v1alpha1_AccessPolicy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessPolicy allows or denies what RBAC cannot express: at chosen sites, in chosen namespaces, for a time, under a condition. A deny overrules every allow, RBAC included. An allow matches when the request lies wholly inside the policy; a deny matches when the request could touch it.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the policy says.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.AccessPolicySpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what the control plane makes of it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.AccessPolicyStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.AccessPolicySpec{}.OpenAPIModelName(), v1alpha1.AccessPolicyStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_AccessPolicyList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessPolicyList is a list of policies.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the policies.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.AccessPolicy{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.AccessPolicy{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_AccessPolicySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessPolicySpec is what a policy says. All of its parts must match.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"effect": {
+						SchemaProps: spec.SchemaProps{
+							Description: "effect is Allow or Deny.\n\nPossible enum values:\n - `\"Allow\"` allows what nothing denies.\n - `\"Deny\"` denies whatever else allows.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Allow", "Deny"},
+						},
+					},
+					"subjects": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "subjects are those whose requests the policy is about.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Subject{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"roles": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "roles are names of ClusterRoles of the control plane whose rules the policy is about. A role that goes away takes its rules with it.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are further actions that the policy is about.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"sites": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "sites are the sites where the policy holds: names, prefixes ending in \"*\", \"gatehouse\" for the control plane itself, \"*\" for everything.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"namespaces": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces limits the policy to namespaces. Without it the policy holds everywhere, outside of namespaces too.",
+							Ref:         ref(v1alpha1.NamespaceScope{}.OpenAPIModelName()),
+						},
+					},
+					"fieldSelector": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "fieldSelector limits the policy to objects that these requirements select. An allow asks the request to select at least as narrowly.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.FieldSelectorRequirement{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"labelSelector": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "labelSelector is fieldSelector for labels.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.LabelSelectorRequirement{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the policy begins to hold.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notAfter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notAfter is when the policy ceases to hold.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"condition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "condition is a CEL expression over the request that must be true. An error in it denies in a deny and grants nothing in an allow.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message tells whoever is refused by the policy why, or whom to ask.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"effect", "subjects", "sites"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.NamespaceScope{}.OpenAPIModelName(), v1alpha1.Subject{}.OpenAPIModelName(), rbacv1.PolicyRule{}.OpenAPIModelName(), metav1.FieldSelectorRequirement{}.OpenAPIModelName(), metav1.LabelSelectorRequirement{}.OpenAPIModelName(), metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_AccessPolicyStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessPolicyStatus is what the control plane makes of a policy.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"observedGeneration": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observedGeneration is the generation that the status is about.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions: Compiled says whether the policy is in force as written.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_Ban(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Ban turns a subject or one credential off, superusers of the control plane included. It comes before every other decision.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec says who or what is banned. It cannot be changed, except for notAfter and reason.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.BanSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status says where the ban is known to be in force.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.BanStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.BanSpec{}.OpenAPIModelName(), v1alpha1.BanStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_BanList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanList is a list of bans.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the bans.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Ban{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Ban{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_BanSite(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanSite is the state of a ban at one site.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the site.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"acknowledged": {
+						SchemaProps: spec.SchemaProps{
+							Description: "acknowledged is when the site first asked after the ban came into force; absent while nothing was heard from it.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"limits": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "limits say in CamelCase where the ban cannot hold at this site.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"name"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_BanSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanSpec says who or what is banned: exactly one of subject and credentialID.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"subject": {
+						SchemaProps: spec.SchemaProps{
+							Description: "subject is banned by its exact name.",
+							Ref:         ref(v1alpha1.BanSubject{}.OpenAPIModelName()),
+						},
+					},
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID is the id of one credential, for example JTI=... or X509SHA256=...; other credentials of the same subject keep working.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"sites": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "sites where the ban holds, as in an AccessPolicy. None are all.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is recorded with every refusal.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"notAfter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notAfter ends the ban; without it the ban stays until it is deleted.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"reason"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.BanSubject{}.OpenAPIModelName(), metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_BanStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanStatus says where a ban is known to be in force.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"sites": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"name",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "sites lists the sites that the ban is meant for.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.BanSite{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.BanSite{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_BanSubject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanSubject is a subject by its exact name.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind is User, Group, ServiceAccount or Site.\n\nPossible enum values:\n - `\"Group\"` is everybody in a group.\n - `\"ServiceAccount\"` is a service account of the control plane.\n - `\"Site\"` is a site itself, recognised by its certificate.\n - `\"User\"` is a user by the name that authentication establishes.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Group", "ServiceAccount", "Site", "User"},
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the subject.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of a service account.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"kind", "name"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_Delegation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Delegation hands a part of the authority of its author to somebody else for a limited time. It gives nothing that the author does not hold, neither when it is written nor when it is used.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what is handed on. It cannot be changed.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.DelegationSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what the control plane makes of it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.DelegationStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.DelegationSpec{}.OpenAPIModelName(), v1alpha1.DelegationStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_DelegationGiver(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DelegationGiver is the giver as it was authenticated when it wrote the delegation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user is the giver's user name.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid is the giver's UID, when it has one.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"groups": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "groups are the giver's groups.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_DelegationList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DelegationList is a list of delegations.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the delegations.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Delegation{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Delegation{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_DelegationReceiver(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DelegationReceiver is the receiver by its exact name.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind is User or ServiceAccount.\n\nPossible enum values:\n - `\"Group\"` is everybody in a group.\n - `\"ServiceAccount\"` is a service account of the control plane.\n - `\"Site\"` is a site itself, recognised by its certificate.\n - `\"User\"` is a user by the name that authentication establishes.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Group", "ServiceAccount", "Site", "User"},
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the receiver.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of a service account.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"kind", "name"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_DelegationSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DelegationSpec is what is handed on, from whom, to whom and for how long.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"from": {
+						SchemaProps: spec.SchemaProps{
+							Description: "from is the giver. The control plane fills it in with the author; any other value is refused.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.DelegationGiver{}.OpenAPIModelName()),
+						},
+					},
+					"to": {
+						SchemaProps: spec.SchemaProps{
+							Description: "to is the receiver: a User or ServiceAccount by its exact name.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.DelegationReceiver{}.OpenAPIModelName()),
+						},
+					},
+					"roles": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "roles are names of ClusterRoles of the control plane.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are further actions.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"sites": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "sites as in an AccessPolicy.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"namespaces": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces as in an AccessPolicy.",
+							Ref:         ref(v1alpha1.NamespaceScope{}.OpenAPIModelName()),
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when the delegation begins; at once without it.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notAfter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notAfter is when the delegation ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"mayDelegate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "mayDelegate lets the receiver hand on what it received.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+					"parent": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parent is the delegation by which the giver itself received what it hands on here.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"to", "sites", "notAfter"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.DelegationGiver{}.OpenAPIModelName(), v1alpha1.DelegationReceiver{}.OpenAPIModelName(), v1alpha1.NamespaceScope{}.OpenAPIModelName(), rbacv1.PolicyRule{}.OpenAPIModelName(), metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_DelegationStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DelegationStatus is what the control plane makes of a delegation.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions: InForce says whether it gives anything now, and why not.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NamespaceScope(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NamespaceScope selects namespaces, by name or by label of the control plane's namespace.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"names": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "names are exact names, or prefixes ending in \"*\".",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"selector": {
+						SchemaProps: spec.SchemaProps{
+							Description: "selector selects namespaces of the control plane by their labels.",
+							Ref:         ref(metav1.LabelSelector{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.LabelSelector{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_Subject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Subject names one subject, or several by a prefix or a domain. Exactly one of name, namePrefix and domain is given.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind is User, Group, ServiceAccount or Site.\n\nPossible enum values:\n - `\"Group\"` is everybody in a group.\n - `\"ServiceAccount\"` is a service account of the control plane.\n - `\"Site\"` is a site itself, recognised by its certificate.\n - `\"User\"` is a user by the name that authentication establishes.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Group", "ServiceAccount", "Site", "User"},
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name is the exact name.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namePrefix": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namePrefix matches every name that begins with it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"domain": {
+						SchemaProps: spec.SchemaProps{
+							Description: "domain matches service accounts in the namespaces of a domain, or sites whose owner namespace is in it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of a service account named by name or namePrefix.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"kind"},
+			},
+		},
+	}
+}
+
 func schema_gatehouse_api_federation_v1alpha1_Site(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -482,14 +1528,14 @@ func schema_gatehouse_api_federation_v1alpha1_Site(ref common.ReferenceCallback)
 						SchemaProps: spec.SchemaProps{
 							Description: "spec is what the operator wants of the site.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1alpha1.SiteSpec{}.OpenAPIModelName()),
+							Ref:         ref(federationv1alpha1.SiteSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
 							Description: "status is what the control plane has seen of the site.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1alpha1.SiteStatus{}.OpenAPIModelName()),
+							Ref:         ref(federationv1alpha1.SiteStatus{}.OpenAPIModelName()),
 						},
 					},
 				},
@@ -497,7 +1543,7 @@ func schema_gatehouse_api_federation_v1alpha1_Site(ref common.ReferenceCallback)
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.SiteSpec{}.OpenAPIModelName(), v1alpha1.SiteStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+			federationv1alpha1.SiteSpec{}.OpenAPIModelName(), federationv1alpha1.SiteStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
 	}
 }
 
@@ -554,14 +1600,14 @@ func schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref common.Referenc
 						SchemaProps: spec.SchemaProps{
 							Description: "spec is what the caller asks for.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1alpha1.SiteCredentialSpec{}.OpenAPIModelName()),
+							Ref:         ref(federationv1alpha1.SiteCredentialSpec{}.OpenAPIModelName()),
 						},
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
 							Description: "status is the answer.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1alpha1.SiteCredentialStatus{}.OpenAPIModelName()),
+							Ref:         ref(federationv1alpha1.SiteCredentialStatus{}.OpenAPIModelName()),
 						},
 					},
 				},
@@ -569,7 +1615,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref common.Referenc
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.SiteCredentialSpec{}.OpenAPIModelName(), v1alpha1.SiteCredentialStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+			federationv1alpha1.SiteCredentialSpec{}.OpenAPIModelName(), federationv1alpha1.SiteCredentialStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
 	}
 }
 
@@ -744,7 +1790,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteList(ref common.ReferenceCallb
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
-										Ref: ref(v1alpha1.Site{}.OpenAPIModelName()),
+										Ref: ref(federationv1alpha1.Site{}.OpenAPIModelName()),
 									},
 								},
 							},
@@ -755,7 +1801,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteList(ref common.ReferenceCallb
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.Site{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+			federationv1alpha1.Site{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
 	}
 }
 
@@ -810,7 +1856,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref common.ReferenceCallb
 						SchemaProps: spec.SchemaProps{
 							Description: "authorization says what, beside policies scoped to the site, grants there.",
 							Default:     map[string]interface{}{},
-							Ref:         ref(v1alpha1.SiteAuthorization{}.OpenAPIModelName()),
+							Ref:         ref(federationv1alpha1.SiteAuthorization{}.OpenAPIModelName()),
 						},
 					},
 					"failurePolicy": {
@@ -845,7 +1891,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref common.ReferenceCallb
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.SiteAuthorization{}.OpenAPIModelName()},
+			federationv1alpha1.SiteAuthorization{}.OpenAPIModelName()},
 	}
 }
 
@@ -892,7 +1938,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
-										Ref: ref(v1alpha1.SiteDoor{}.OpenAPIModelName()),
+										Ref: ref(federationv1alpha1.SiteDoor{}.OpenAPIModelName()),
 									},
 								},
 							},
@@ -913,7 +1959,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
 									SchemaProps: spec.SchemaProps{
-										Ref: ref(v1alpha1.SiteLimit{}.OpenAPIModelName()),
+										Ref: ref(federationv1alpha1.SiteLimit{}.OpenAPIModelName()),
 									},
 								},
 							},
@@ -923,7 +1969,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 			},
 		},
 		Dependencies: []string{
-			v1alpha1.SiteDoor{}.OpenAPIModelName(), v1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
+			federationv1alpha1.SiteDoor{}.OpenAPIModelName(), federationv1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
 	}
 }
 
