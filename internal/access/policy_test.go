@@ -482,3 +482,26 @@ func TestWhoCan(t *testing.T) {
 		}
 	}
 }
+
+func TestUnresolved(t *testing.T) {
+	t.Parallel()
+	w := world{
+		clusterRoles: []*rbacv1.ClusterRole{clusterRole("reader", rule("get", "", "pods"))},
+		roleBindings: []*rbacv1.RoleBinding{bind("ns", "ClusterRole/reader", "User:alice"), bind("ns", "Role/gone", "User:alice")},
+	}
+	p := w.policy()
+	a, err := access.New(access.Config{Policy: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, want := range map[string]string{"alice": `roles.rbac.authorization.k8s.io "gone" not found`, "bob": "[]"} {
+		missing, err := a.Unresolved(t.Context(), user(who), "ns")
+		if got := access.MissingRoles(missing); err != nil || got != want {
+			t.Errorf("%s: %s %v", who, got, err)
+		}
+	}
+	p.Roles.Put(role("ns", "gone"))
+	if missing, err := a.Unresolved(t.Context(), user("alice"), "ns"); err != nil || missing != nil {
+		t.Errorf("the role is back: %v %v", missing, err)
+	}
+}

@@ -129,7 +129,7 @@ func (r Reviewer) answer(ctx context.Context, subject access.Subject, resource *
 	if d.Effect() == authz.NoOpinion {
 		// A binding of a role that is not there is the usual reason why a
 		// right that was meant to be given is missing.
-		_, missing, err := r.Access.Rules(ctx, subject, q.Namespace)
+		missing, err := r.Access.Unresolved(ctx, subject, q.Namespace)
 		if err != nil {
 			return authorizationv1.SubjectAccessReviewStatus{}, err
 		}
