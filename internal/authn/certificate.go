@@ -193,6 +193,13 @@ func (m *certificateMemory) get(leaf *x509.Certificate, roots *x509.CertPool) (p
 	return v, true
 }
 
+// keep puts a certificate that is not remembered yet.
+func (m *certificateMemory) keep(leaf *x509.Certificate, v proven) {
+	if _, ok := m.get(leaf, v.roots); !ok {
+		m.put(leaf, v)
+	}
+}
+
 func (m *certificateMemory) put(leaf *x509.Certificate, v proven) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

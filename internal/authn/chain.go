@@ -75,8 +75,9 @@ type Chain struct {
 	certs    certificateMemory
 	crypto   *gate
 
-	clientCAs, siteCAs, proxyCAs atomic.Pointer[x509.CertPool]
-	certificate                  source
+	clientCAs, siteCAs         atomic.Pointer[x509.CertPool]
+	proxies                    atomic.Pointer[proxies]
+	certificate, requestHeader source
 
 	// own are the sources by issuer that the configuration fixed.
 	own                   map[string]*source
@@ -138,6 +139,7 @@ func New(cfg Config) (*Chain, error) {
 		crypto:         newGate(4*runtime.GOMAXPROCS(0), maxWaiting),
 		own:            map[string]*source{},
 		certificate:    source{method: Certificate, anyAudience: true},
+		requestHeader:  source{method: RequestHeader, anyAudience: true},
 	}
 	if c.now == nil {
 		c.now = time.Now

@@ -15,6 +15,7 @@
 //   - bootstrap.go: tokens with which a host or a cluster joins
 //   - key.go: opaque secrets of doors that speak other protocols
 //   - provider.go: tokens of identity providers that the operator configured
+//   - requestheader.go: users that an authenticating proxy vouches for
 //   - ban.go: what every credential passes last, remembered or not
 //
 // A verified token is remembered for seconds under a keyed hash of it, never

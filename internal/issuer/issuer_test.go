@@ -188,16 +188,18 @@ func TestVerifiedByOthers(t *testing.T) {
 		Keys []struct{ X, Y string }
 	}
 	must(t, json.Unmarshal(documents.KeySet, &raw))
-	number := func(s string) *big.Int {
-		b, err := base64.RawURLEncoding.DecodeString(s)
+	point := []byte{4} // uncompressed
+	for _, coordinate := range []string{raw.Keys[0].X, raw.Keys[0].Y} {
+		b, err := base64.RawURLEncoding.DecodeString(coordinate)
 		must(t, err)
-		return new(big.Int).SetBytes(b)
+		point = append(point, b...)
 	}
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	must(t, err)
 	at := strings.LastIndex(text, ".")
 	signature, err := base64.RawURLEncoding.DecodeString(text[at+1:])
 	must(t, err)
 	sum := sha256.Sum256([]byte(text[:at]))
-	public := &ecdsa.PublicKey{Curve: elliptic.P256(), X: number(raw.Keys[0].X), Y: number(raw.Keys[0].Y)}
 	if !ecdsa.Verify(public, sum[:], new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])) {
 		t.Error("crypto/ecdsa: the signature does not verify")
 	}

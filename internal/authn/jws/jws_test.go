@@ -399,7 +399,9 @@ func TestKeysRefused(t *testing.T) {
 		"exponent 1":        {"k", RS256, &rsa.PublicKey{N: modulus, E: 1}},
 		"even exponent":     {"k", RS256, &rsa.PublicKey{N: modulus, E: 65536}},
 		"100,000 bits":      {"k", RS256, &rsa.PublicKey{N: new(big.Int).Lsh(modulus, 98_000), E: 65537}},
+		//lint:ignore SA1019 no other way leads to a point off the curve
 		"off the curve":     {"k", ES256, &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(1), Y: big.NewInt(1)}},
+		//lint:ignore SA1019 no other way leads to the point at infinity
 		"point at infinity": {"k", ES256, &ecdsa.PublicKey{Curve: elliptic.P256(), X: big.NewInt(0), Y: big.NewInt(0)}},
 	}
 	for name, tc := range cases {
