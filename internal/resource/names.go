@@ -1,8 +1,9 @@
 package resource
 
 import (
+	"strings"
+
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	"k8s.io/apimachinery/pkg/api/validation/path"
 )
 
 // DNSSubdomain accepts names as most kinds have them (RFC 1123 subdomains).
@@ -19,5 +20,15 @@ func DNSLabel(name string, prefix bool) []string {
 // PathSegment accepts whatever fits into one segment of a URL path, as the
 // names of roles and bindings do.
 func PathSegment(name string, prefix bool) []string {
-	return path.ValidatePathSegmentName(name, prefix)
+	var msgs []string
+	// A generated name goes on after the prefix.
+	if !prefix && (name == "." || name == "..") {
+		msgs = append(msgs, "must not be '"+name+"'")
+	}
+	for _, c := range []string{"/", "%"} {
+		if strings.Contains(name, c) {
+			msgs = append(msgs, "must not contain '"+c+"'")
+		}
+	}
+	return msgs
 }

@@ -48,9 +48,6 @@ func validateUpdate(n, old *corev1.Node) field.ErrorList {
 	if n.Spec.DoNotUseExternalID != old.Spec.DoNotUseExternalID {
 		errs = append(errs, field.Forbidden(spec.Child("externalID"), "cannot be changed"))
 	}
-	if source := n.Spec.ConfigSource; source != nil && source.ConfigMap == nil {
-		errs = append(errs, field.Invalid(spec.Child("configSource"), "<configSource>", "must name a configMap"))
-	}
 	return errs
 }
 
