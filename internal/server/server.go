@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/pki"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/all"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
 )
 
 // Bounds of the process.
@@ -77,6 +78,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	blobs := etcd.NewBlobs(st.client, keyArea)
 	checkpoints, err := keys.Ensure[keys.Checkpoints](ctx, st.vault)
 	if err != nil {
 		return err
@@ -124,7 +126,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := issuerKeys(ctx, iss, tokenKeys, now, log); err != nil {
+	if err := applyTokenKeys(iss)(tokenKeys.Set(), now()); err != nil {
 		return err
 	}
 	var obj objects
@@ -244,8 +246,19 @@ func Run(ctx context.Context, o Options) error {
 	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
-	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), time.Minute) })
 	trust.run(ctx, work, chain)
+	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), keyInterval) })
+	work.start("token issuer", func() error { return tokenKeys.Follow(ctx, applyTokenKeys(iss)) })
+	work.start("key changes", func() error {
+		return blobs.Follow(ctx, func() {
+			// What another replica rotated or revoked counts here at once.
+			for _, refresh := range append(trust.refreshers(), tokenKeys.Refresh, checkpoints.Refresh) {
+				if err := refresh(ctx); err != nil && ctx.Err() == nil {
+					log.Warn("keys not read", "error", err)
+				}
+			}
+		})
+	})
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
 	work.start("token memory", func() error { return sweep(ctx, chain) })
 

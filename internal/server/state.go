@@ -36,6 +36,9 @@ type state struct {
 	monitor   *etcd.Monitor
 }
 
+// keyArea is where sealed keys are kept in etcd.
+const keyArea = "keys"
+
 // openState opens everything or nothing.
 func openState(ctx context.Context, cfg config.Config, now func() time.Time, log *slog.Logger, damaged func(string)) (s *state, err error) {
 	s = &state{dir: cfg.DataDir()}
@@ -78,7 +81,7 @@ func openState(ctx context.Context, cfg config.Config, now func() time.Time, log
 		return s, err
 	}
 	s.monitor = etcd.NewMonitor(s.client, now)
-	s.vault, err = keys.OpenVault(ctx, keys.VaultConfig{Store: etcd.NewBlobs(s.client, "keys"), Keyring: s.ring, Clock: now, Logger: log})
+	s.vault, err = keys.OpenVault(ctx, keys.VaultConfig{Store: etcd.NewBlobs(s.client, keyArea), Keyring: s.ring, Clock: now, Logger: log})
 	return s, err
 }
 

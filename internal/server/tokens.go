@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -25,38 +24,15 @@ import (
 // apiAudience is that of the control plane's own API.
 const apiAudience = "gatehouse"
 
-// issuerKeys puts the current ring into force and follows its changes.
-func issuerKeys(ctx context.Context, iss *issuer.Issuer, ring *keys.Ring[keys.Tokens], now func() time.Time, log *slog.Logger) error {
-	apply := func(set *keys.Set[keys.Tokens]) error {
+// applyTokenKeys puts the keys of a ring into force.
+func applyTokenKeys(iss *issuer.Issuer) func(*keys.Set[keys.Tokens], time.Time) error {
+	return func(set *keys.Set[keys.Tokens], now time.Time) error {
 		var published []crypto.PublicKey
-		for _, v := range set.Verifiers(now()) {
+		for _, v := range set.Verifiers(now) {
 			published = append(published, v.Public())
 		}
-		return iss.SetKeys(issuer.Keys{Signing: set.Signer(now()), Published: published})
+		return iss.SetKeys(issuer.Keys{Signing: set.Signer(now), Published: published})
 	}
-	set := ring.Set()
-	if err := apply(set); err != nil {
-		return fmt.Errorf("token keys: %w", err)
-	}
-	go func() {
-		// A successor begins to sign, and an old key retires, without a change
-		// of the ring; looking once a minute is soon enough for both.
-		tick := time.NewTicker(time.Minute)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-set.Replaced():
-				set = ring.Set()
-			case <-tick.C:
-			}
-			if err := apply(set); err != nil {
-				log.Error("token keys not applied", "error", err)
-			}
-		}
-	}()
-	return nil
 }
 
 // ServiceAccount, Pod, Secret and Node make objects an issuer.Objects.

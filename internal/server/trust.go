@@ -69,28 +69,28 @@ func (t *trust) apply(chain *authn.Chain) error {
 	return nil
 }
 
-// run keeps the authorities current.
+// keyInterval is how often keys are looked at for their schedule; changes by
+// other replicas are watched.
+const keyInterval = time.Minute
+
+// run keeps the authorities, and what the chain trusts, current.
 func (t *trust) run(ctx context.Context, w *work, chain *authn.Chain) {
-	const interval = time.Minute
-	w.start("serving authority", func() error { return t.serving.Run(ctx, interval) })
-	w.start("client authority", func() error { return t.client.Run(ctx, interval) })
-	w.start("site authority", func() error { return t.site.Run(ctx, interval) })
-	w.start("request header authority", func() error { return t.requestHeader.Run(ctx, interval) })
-	w.start("agent authority", func() error { return t.agent.Run(ctx, interval) })
-	w.start("trust", func() error {
-		tick := time.NewTicker(interval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-				if err := t.apply(chain); err != nil {
-					return err
-				}
-			}
-		}
+	w.start("serving authority", func() error { return t.serving.Run(ctx, keyInterval) })
+	w.start("client authority", func() error { return t.client.Run(ctx, keyInterval) })
+	w.start("site authority", func() error { return t.site.Run(ctx, keyInterval) })
+	w.start("request header authority", func() error { return t.requestHeader.Run(ctx, keyInterval) })
+	w.start("agent authority", func() error { return t.agent.Run(ctx, keyInterval) })
+	w.start("client trust", func() error {
+		return t.client.Follow(ctx, func(pool *x509.CertPool) error { chain.SetClientCAs(pool); return nil })
 	})
+	w.start("site trust", func() error {
+		return t.site.Follow(ctx, func(pool *x509.CertPool) error { chain.SetSiteCAs(pool); return nil })
+	})
+}
+
+// refreshers read each authority's keys again.
+func (t *trust) refreshers() []func(context.Context) error {
+	return []func(context.Context) error{t.serving.Refresh, t.client.Refresh, t.site.Refresh, t.requestHeader.Refresh, t.agent.Refresh}
 }
 
 // tokenSchedule rotates the token keys each quarter. A new key is published

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -108,6 +109,26 @@ func (b *Blobs) Delete(ctx context.Context, name string, revision int64) error {
 		return fault.Newf(fault.NotFound, "no entry %q", name)
 	}
 	return fault.Newf(fault.Conflict, "entry %q was written meanwhile", name)
+}
+
+// Follow calls changed after every write to the area, whoever made it, and
+// after a gap in the events, until ctx ends. Calls come one at a time.
+func (b *Blobs) Follow(ctx context.Context, changed func()) error {
+	for ctx.Err() == nil {
+		watch, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		for r := range b.client.Watch(watch, b.prefix, clientv3.WithPrefix(), clientv3.WithCreatedNotify(), clientv3.WithKeysOnly()) {
+			if r.Err() != nil {
+				break
+			}
+			changed()
+		}
+		cancel()
+		select { // the watch ended: etcd is away
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
 }
 
 // away classifies what the client returns: contexts pass through, everything
