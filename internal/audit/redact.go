@@ -105,7 +105,7 @@ func splitPath(p string) ([]string, error) {
 // bodies as compact JSON. A body that does not parse is withheld as a whole.
 func (r *Redactor) Redact(e *Event) {
 	e.RequestURI = redactURI(e.RequestURI)
-	if e.ResponseStatus != nil {
+	if e.ResponseStatus != nil && len(e.ResponseStatus.Metadata)+len(e.ResponseStatus.Details) > 0 {
 		s := *e.ResponseStatus
 		s.Metadata, s.Details = compactOrNil(s.Metadata), compactOrNil(s.Details)
 		e.ResponseStatus = &s
@@ -276,18 +276,51 @@ func redactURI(uri string) string {
 	if !hasQuery {
 		return path
 	}
-	parts := strings.FieldsFunc(query, func(r rune) bool { return r == '&' || r == ';' })
-	for i, part := range parts {
-		key, _, hasValue := strings.Cut(part, "=")
-		name, err := url.QueryUnescape(key)
-		if err != nil {
-			return path + "?" + Redacted
+	if !carriesSecret(query) {
+		if strings.HasPrefix(uri, path) {
+			return uri
 		}
-		if hasValue && secretParams[strings.ToLower(name)] {
+		return path + "?" + query
+	}
+	parts := strings.FieldsFunc(query, isSeparator)
+	for i, part := range parts {
+		if key, secret, ok := secretParam(part); !ok {
+			return path + "?" + Redacted
+		} else if secret {
 			parts[i] = key + "=" + Redacted
 		}
 	}
 	return path + "?" + strings.Join(parts, "&")
+}
+
+func isSeparator(r rune) bool { return r == '&' || r == ';' }
+
+// carriesSecret looks at every parameter without taking the query apart, since
+// hardly any query has a secret. What does not parse counts as one.
+func carriesSecret(query string) bool {
+	for query != "" {
+		part := query
+		if i := strings.IndexAny(query, "&;"); i >= 0 {
+			part, query = query[:i], query[i+1:]
+		} else {
+			query = ""
+		}
+		if _, secret, ok := secretParam(part); secret || !ok {
+			return true
+		}
+	}
+	return false
+}
+
+// secretParam says whether a parameter with a value carries a credential; ok
+// is false when its name does not parse.
+func secretParam(part string) (key string, secret, ok bool) {
+	key, _, hasValue := strings.Cut(part, "=")
+	name, err := url.QueryUnescape(key)
+	if err != nil {
+		return key, true, false
+	}
+	return key, hasValue && secretParams[strings.ToLower(name)], true
 }
 
 func compactOrNil(raw json.RawMessage) json.RawMessage {
