@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
@@ -57,12 +58,26 @@ func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decisio
 	if takesSiteName(&q) {
 		return Decision{ruling: byReservedName}
 	}
-	d := snapshot.Decide(&q)
+	d := ask(snapshot, &q)
 	// The engine comes first, because a deny binds superusers too.
 	if d.Effect() != authz.Deny && subject.isSuperuser() {
 		return Decision{ruling: bySuperuser}
 	}
 	return Decision{engine: d}
+}
+
+// requests holds the questions that are passed to the engine. Conditions are
+// called through an interface, so that a question on the stack would move to
+// the heap for every decision.
+var requests = sync.Pool{New: func() any { return new(authz.Request) }}
+
+func ask(snapshot *authz.Snapshot, q *authz.Request) authz.Decision {
+	r := requests.Get().(*authz.Request)
+	*r = *q
+	d := snapshot.Decide(r)
+	*r = authz.Request{}
+	requests.Put(r)
+	return d
 }
 
 // takesSiteName reports whether q asks to impersonate a site. It covers the

@@ -43,7 +43,7 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 	}
 	q.User, q.Groups, q.Site = spec.User, spec.Groups, site.Name
 	snapshot := a.config.Policy.Snapshot()
-	d := snapshot.Decide(&q)
+	d := ask(snapshot, &q)
 	if d.Effect() != authz.Allow {
 		return Decision{engine: d}, nil
 	}
@@ -56,7 +56,7 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 	for _, group := range q.Groups {
 		if sitename.Forged(q.User, group) {
 			q.Groups = slices.DeleteFunc(slices.Clone(q.Groups), func(group string) bool { return sitename.Forged(spec.User, group) })
-			d = snapshot.Decide(&q)
+			d = ask(snapshot, &q)
 			break
 		}
 	}
