@@ -35,6 +35,8 @@ type Config struct {
 	// refuses them all.
 	BootstrapTokens BootstrapTokens
 	AccessKeys      AccessKeys
+	// Legacy accepts tokens in Secrets; nil refuses them. It needs Objects.
+	Legacy *LegacyTokens
 	// Leeway is how far the clocks of minting and verifying machines may be
 	// apart. 0 means one minute, as in Kubernetes.
 	Leeway time.Duration
@@ -166,6 +168,12 @@ func New(cfg Config) (*Chain, error) {
 			return nil, fmt.Errorf("authn: issuer %q is given twice", issuer.URL)
 		}
 		c.own[issuer.URL] = c.newServiceAccounts(issuer)
+	}
+	if cfg.Legacy != nil {
+		if cfg.Legacy.Keys == nil || cfg.Legacy.Secrets == nil || cfg.Objects == nil || c.own[LegacyIssuer] != nil {
+			return nil, errors.New("authn: legacy tokens need keys, secrets and objects of their own")
+		}
+		c.own[LegacyIssuer] = c.newLegacy(*cfg.Legacy)
 	}
 	if cfg.BootstrapTokens != nil {
 		c.bootstrap = c.newBootstrap(cfg.BootstrapTokens)

@@ -12,6 +12,7 @@
 //   - site.go: certificates of the site CA, which make a [Site] and nothing else
 //   - token.go: size, shape and unverified issuer choose exactly one source
 //   - serviceaccount.go: tokens of our issuers, and the objects they are bound to
+//   - legacy.go: tokens in Secrets, which never expire
 //   - bootstrap.go: tokens with which a host or a cluster joins
 //   - key.go: opaque secrets of doors that speak other protocols
 //   - provider.go: tokens of identity providers that the operator configured

@@ -21,6 +21,7 @@ const (
 	AccessKey
 	ProviderToken
 	RequestHeader
+	LegacyToken
 )
 
 var methodNames = [...]string{
@@ -31,6 +32,7 @@ var methodNames = [...]string{
 	AccessKey:           "access-key",
 	ProviderToken:       "provider-token",
 	RequestHeader:       "request-header",
+	LegacyToken:         "legacy-token",
 }
 
 func (m Method) String() string { return methodNames[m] }
@@ -69,6 +71,8 @@ type account struct {
 	// extra and credential are set where they do not depend on the token.
 	extra      map[string][]string
 	credential string
+	// legacy is set for tokens in Secrets.
+	legacy *legacyRef
 }
 
 // verified is one credential after verification. Many of them are remembered
@@ -223,6 +227,9 @@ func (i Identity) ServiceAccount() (namespace, name string, ok bool) {
 // Annotations returns what the audit event of a request at this time should
 // say about the credential beyond its id, or nil.
 func (i Identity) Annotations(now time.Time) map[string]string {
+	if i.Method() == LegacyToken {
+		return map[string]string{AnnotationLegacyToken: i.v.who.name, AnnotationLegacySecret: i.v.who.legacy.secret}
+	}
 	if i.v == nil || i.v.shared == nil {
 		return nil
 	}
