@@ -55,7 +55,7 @@ Start with "gatehouse serve".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand())
+	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand(), adminCommand())
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -51,13 +49,10 @@ prints one line, "ready https://...". SIGTERM drains requests and exits with 0.`
 				Version: version,
 				Log:     log,
 				Ready:   func(url string) { fmt.Println("ready", url) },
-				Fatal: func(reason string) {
-					fmt.Fprintf(os.Stderr, "gatehouse: data in %s is damaged: %s; restore a backup\n", cfg.DataDir(), reason)
-					os.Exit(exitNo)
-				},
+				Fatal:   damaged(cfg),
 			})
 			if err != nil {
-				return &exit{exitNo, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))}
+				return &exit{exitNo, oneLine(err)}
 			}
 			return nil
 		},

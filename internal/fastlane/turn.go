@@ -2,11 +2,10 @@ package fastlane
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"net"
 	"net/http"
 
+	"github.com/google/uuid"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -40,27 +39,12 @@ func (l *Lane) begin(w http.ResponseWriter, r *http.Request) *turn {
 		host = r.RemoteAddr
 	}
 	t.ev = audit.Event{
-		Level: audit.LevelMetadata, AuditID: newAuditID(), Stage: audit.StageResponseComplete,
+		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
 		RequestURI: r.URL.RequestURI(), SourceIPs: []string{host}, UserAgent: r.UserAgent(),
 		RequestReceivedTimestamp: audit.MicroTime{Time: l.Now()},
 	}
 	w.Header()["Audit-Id"] = []string{t.ev.AuditID}
 	return t
-}
-
-// newAuditID returns a random UUID.
-func newAuditID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	var out [36]byte
-	hex.Encode(out[:8], b[:4])
-	hex.Encode(out[9:13], b[4:6])
-	hex.Encode(out[14:18], b[6:8])
-	hex.Encode(out[19:23], b[8:10])
-	hex.Encode(out[24:], b[10:])
-	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return string(out[:])
 }
 
 // enter authenticates a caller of the control plane and authorizes need. A nil

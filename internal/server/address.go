@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"strings"
+
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/pki"
@@ -70,4 +73,21 @@ func (a address) issuer(cfg config.Config) string {
 		return s
 	}
 	return a.url()
+}
+
+// serverURL is where a stopped server will be reached again: as configured, or
+// as its own admin.kubeconfig says when the port was chosen by the system.
+func serverURL(cfg config.Config, dir string) string {
+	if a := cfg.AdvertiseAddress(); a != "" {
+		return "https://" + a
+	}
+	if _, port, err := net.SplitHostPort(cfg.Listen()); err == nil && port != "0" {
+		return "https://" + cfg.Listen()
+	}
+	if admin, err := clientcmd.LoadFromFile(filepath.Join(dir, adminFile)); err == nil {
+		for _, c := range admin.Clusters {
+			return c.Server
+		}
+	}
+	return "https://" + cfg.Listen()
 }

@@ -90,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 
 	// The record comes before everything that must be recorded.
 	record, err := ledger.Open(filepath.Join(st.dir, "audit"), ledger.Config{
-		ID: st.replica, Origin: "gatehouse/" + st.replica, Key: checkpoints.Set().Signer(now()), Logger: log,
+		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Logger: log,
 	})
 	if err != nil {
 		return fmt.Errorf("open audit log: %w", err)
