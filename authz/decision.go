@@ -81,6 +81,7 @@ type Decision struct {
 	binding uint32
 	subject uint32 // position in the binding's list of subjects
 	rule    uint32
+	policy  uint32 // number of a policy or ban plus one
 	effect  Effect
 }
 
@@ -90,34 +91,73 @@ func (d Decision) Effect() Effect { return d.effect }
 // Allowed reports whether the effect is [Allow].
 func (d Decision) Allowed() bool { return d.effect == Allow }
 
-// Reason renders the decision in upstream's words, for example
+// Reason renders the decision; where a binding allowed, in upstream's words:
 //
 //	RBAC: allowed by RoleBinding "x/ns" of Role "y" to User "z"
+//	access: denied by Ban "b": reason
+//	access: denied by AccessPolicy "p"
 //
-// and is empty when there is no opinion. It allocates; call it only when the
+// It is empty when there is no opinion. It allocates; call it only when the
 // text is wanted.
 func (d Decision) Reason() string {
-	g, ok := d.Grant()
-	if !ok {
+	if g, ok := d.Grant(); ok {
+		return "RBAC: allowed by " + g.String()
+	}
+	if d.effect == NoOpinion {
 		return ""
 	}
-	return "RBAC: allowed by " + g.String()
+	verb := "allowed"
+	if d.effect == Deny {
+		verb = "denied"
+	}
+	if b, ok := d.Ban(); ok {
+		return "access: " + verb + " by Ban " + strconv.Quote(b.Name) + ": " + b.Reason
+	}
+	p, _ := d.Policy()
+	return "access: " + verb + " by AccessPolicy " + strconv.Quote(p.Name)
 }
 
 // Grant returns the binding, role and subject that allowed; ok is false when
 // no binding did.
 func (d Decision) Grant() (g Grant, ok bool) {
-	if d.effect != Allow {
+	if d.effect != Allow || d.policy != 0 {
 		return Grant{}, false
 	}
 	return d.snap.grant(d.binding, d.subject), true
 }
 
 // Rule returns the position, in the granting role, of the first rule that
-// permits the request, and -1 when no role did.
+// permits the request, and -1 when no binding allowed.
 func (d Decision) Rule() int {
-	if d.effect != Allow {
+	if d.effect != Allow || d.policy != 0 {
 		return -1
 	}
 	return int(d.rule)
+}
+
+// Policy returns the access policy that decided; ok is false when none did. Its
+// lists are the engine's and must not be changed.
+func (d Decision) Policy() (p Policy, ok bool) {
+	x := d.decider()
+	if x == nil || x.ban != nil {
+		return Policy{}, false
+	}
+	return x.Policy, true
+}
+
+// Ban returns the ban that decided; ok is false when none did. Its lists are
+// the engine's and must not be changed.
+func (d Decision) Ban() (b Ban, ok bool) {
+	x := d.decider()
+	if x == nil || x.ban == nil {
+		return Ban{}, false
+	}
+	return *x.ban, true
+}
+
+func (d Decision) decider() *policy {
+	if d.policy == 0 {
+		return nil
+	}
+	return *d.snap.policies.at(d.policy - 1)
 }

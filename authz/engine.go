@@ -18,6 +18,7 @@ type Engine struct {
 type writer struct {
 	verbs, resources, texts                                 pool
 	scopes, principals, wides, roles, permissions, bindings pool
+	keys, policies, labels                                  pool
 
 	queue   []Binding // put, not yet entered
 	slab    []subject
@@ -27,7 +28,8 @@ type writer struct {
 }
 
 func (w *writer) pools() []*pool {
-	return []*pool{&w.verbs, &w.resources, &w.texts, &w.scopes, &w.principals, &w.wides, &w.roles, &w.permissions, &w.bindings}
+	return []*pool{&w.verbs, &w.resources, &w.texts, &w.scopes, &w.principals, &w.wides, &w.roles, &w.permissions, &w.bindings,
+		&w.keys, &w.policies, &w.labels}
 }
 
 // New returns an engine without any policy: every decision is no opinion.

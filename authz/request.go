@@ -1,6 +1,9 @@
 package authz
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Request is one question: may this caller do this. It is read, never kept or
 // changed. All fields are compared byte by byte.
@@ -32,6 +35,22 @@ type Request struct {
 	// them: the engine alone decides which of them may mean a subject of the
 	// control plane (see [Snapshot.Decide]).
 	Site string
+
+	// The fields below are read by bans and access policies only.
+
+	// CredentialID names the credential the caller used, "JTI=…" or
+	// "X509SHA256=…"; empty when there is none.
+	CredentialID string
+	// Time is when the question is asked. The zero time is unknown: policies
+	// with a period then deny, and do not allow.
+	Time time.Time
+	// LabelSelector and FieldSelector are the request's selectors, all of
+	// which must hold; nil selects everything.
+	LabelSelector, FieldSelector []Requirement
+	// UID and Extra are what authentication says of the caller beyond its
+	// names, for conditions.
+	UID   string
+	Extra map[string][]string
 }
 
 const (

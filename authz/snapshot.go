@@ -29,6 +29,14 @@ type Snapshot struct {
 	bindingIndex table
 	bindings     vec[binding]
 
+	keyIndex    table
+	keys        vec[policyKey]
+	prefixes    []prefixLen // by length
+	policyIndex table
+	policies    vec[*policy]
+	labelIndex  table
+	labels      vec[namespaceLabels]
+
 	sites map[string]Site
 	count Counts
 }
@@ -37,7 +45,8 @@ type Snapshot struct {
 type Counts struct {
 	Roles, Bindings int
 	// Unresolved counts the roles that bindings name and that do not exist.
-	Unresolved int
+	Unresolved     int
+	Policies, Bans int
 	// Subjects counts the distinct users and groups that bindings name.
 	Subjects int
 }
@@ -124,11 +133,16 @@ func (m *match) offer(s *Snapshot, e *entry, rule uint32) {
 	*m = match{e.binding, e.subject, rule, true}
 }
 
-// Decide answers q. The cluster bindings are asked before those of q's
-// namespace; where several bindings allow, the one whose name sorts first is
-// the reason, with its first subject that matches the caller and its first
-// rule that permits the action. The answer depends on the policy alone, not on
-// the history of changes that led to it.
+// Decide answers q: no to a caller that is banned, then no where a policy
+// denies, then yes where a binding or, failing that, a policy allows, else
+// nothing. Where several bans or policies say so, the one whose name sorts
+// first is the reason.
+//
+// Of the bindings, those of the cluster are asked before those of q's
+// namespace; where several allow, the one whose name sorts first is the
+// reason, with its first subject that matches the caller and its first rule
+// that permits the action. The answer depends on the policy alone, not on the
+// history of changes that led to it.
 //
 // For a question of a site (q.Site is set) RBAC answers only if the site was
 // put with SharedRBAC, without the bootstrap roles and bindings. Names are
@@ -138,12 +152,47 @@ func (m *match) offer(s *Snapshot, e *entry, rule uint32) {
 // group system:authenticated, is the site's own and matches no binding.
 //
 // Decide does not allocate, unless the joined resource and subresource are
-// longer than any real ones.
+// longer than any real ones or a condition does.
 func (s *Snapshot) Decide(q *Request) Decision {
+	if q.Site == ControlPlane {
+		return Decision{} // no site may bear the control plane's name
+	}
+	c := newQuery(s, q)
+	if s.policyIndex.n == 0 {
+		return c.bound()
+	}
+	return c.decide()
+}
+
+// decide asks bans and policies around RBAC.
+func (c *query) decide() Decision {
+	var usual [usualHits]keyHit
+	hits := c.findKeys(usual[:0])
+	if len(hits) == 0 {
+		return c.bound()
+	}
+	id := c.banned(hits)
+	if id == none {
+		id = c.ruled(hits, Deny)
+	}
+	if id != none {
+		return Decision{snap: c.s, effect: Deny, policy: id + 1}
+	}
+	if d := c.bound(); d.effect != NoOpinion {
+		return d
+	}
+	if id = c.ruled(hits, Allow); id != none {
+		return Decision{snap: c.s, effect: Allow, policy: id + 1}
+	}
+	return Decision{}
+}
+
+// bound decides by bindings alone.
+func (c *query) bound() Decision {
+	s, q := c.s, c.q
 	if !s.answers(q) {
 		return Decision{}
 	}
-	c := newQuery(s, q)
 	ns := none
 	if q.Namespace != "" {
 		ns = s.findScope(q.Namespace)
