@@ -55,7 +55,10 @@ func (a *Authorizer) Decide(_ context.Context, subject Subject, q authz.Request)
 // together.
 func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decision {
 	q.User, q.Groups, q.Site = subject.Name, subject.Groups, ""
-	if takesSiteName(&q) {
+	switch {
+	case tooLong(&q):
+		return Decision{ruling: byLength}
+	case takesSiteName(&q):
 		return Decision{ruling: byReservedName}
 	}
 	d := ask(snapshot, &q)
@@ -64,6 +67,17 @@ func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decisio
 		return Decision{ruling: bySuperuser}
 	}
 	return Decision{engine: d}
+}
+
+// tooLong reports whether any attribute of q is beyond [MaxAttribute].
+func tooLong(q *authz.Request) bool {
+	for _, group := range q.Groups {
+		if len(group) > MaxAttribute {
+			return true
+		}
+	}
+	return max(len(q.User), len(q.Verb), len(q.APIGroup), len(q.Resource), len(q.Subresource),
+		len(q.Namespace), len(q.Name), len(q.Path)) > MaxAttribute
 }
 
 // requests holds the questions that are passed to the engine. Conditions are

@@ -34,11 +34,19 @@ const (
 	byEngine ruling = iota
 	bySuperuser
 	byReservedName
+	byLength
 )
+
+// MaxAttribute is the length in bytes of the longest user, group, verb,
+// resource, name or path that is decided about. A question with a longer one
+// is denied at every door, to superusers too, so that no layer behind or in
+// front of a door has to guess what another makes of it.
+const MaxAttribute = 8 << 10
 
 const (
 	superuserReason    = `allowed to members of group "` + SuperuserGroup + `"`
 	reservedNameReason = "names of sites cannot be impersonated"
+	lengthReason       = "an attribute of the request is longer than 8192 bytes"
 )
 
 // Effect returns what was decided.
@@ -46,7 +54,7 @@ func (d Decision) Effect() authz.Effect {
 	switch d.ruling {
 	case bySuperuser:
 		return authz.Allow
-	case byReservedName:
+	case byReservedName, byLength:
 		return authz.Deny
 	default:
 		return d.engine.Effect()
@@ -67,6 +75,8 @@ func (d Decision) Reason() string {
 		return superuserReason
 	case byReservedName:
 		return reservedNameReason
+	case byLength:
+		return lengthReason
 	default:
 		return d.engine.Reason()
 	}

@@ -42,6 +42,9 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 		return Decision{}, nil
 	}
 	q.User, q.Groups, q.Site = spec.User, spec.Groups, site.Name
+	if tooLong(&q) {
+		return Decision{ruling: byLength}, nil
+	}
 	snapshot := a.config.Policy.Snapshot()
 	d := ask(snapshot, &q)
 	if d.Effect() != authz.Allow {
