@@ -40,6 +40,21 @@ type Objects interface {
 	Object(ctx context.Context, key ObjectKey) (state ObjectState, found bool, err error)
 }
 
+// confirmer is an [Objects] that can ask the store itself, for when its answer
+// would refuse a token and may be old.
+type confirmer interface {
+	Confirm(ctx context.Context, key ObjectKey) (state ObjectState, found bool, err error)
+}
+
+// confirmObject looks again at an object that has another UID than the token
+// says.
+func (c *Chain) confirmObject(ctx context.Context, key ObjectKey, seen ObjectState) (ObjectState, bool, error) {
+	if store, ok := c.objects.(confirmer); ok {
+		return store.Confirm(ctx, key)
+	}
+	return seen, true, nil
+}
+
 // Index is an [Objects] in memory, fed by whoever watches the store. It is
 // safe for concurrent use.
 type Index struct {
@@ -54,10 +69,11 @@ type indexShard struct {
 	objects map[ObjectKey]ObjectState
 }
 
-// NewIndex returns an empty index. confirm, which may be nil, is asked for an
-// object that the index does not have before its tokens are refused: a token
-// can be used before the watch delivered the object it was minted for. Each
-// refused token is asked about at most once a second.
+// NewIndex returns an empty index. confirm, which may be nil, asks the store
+// itself. It is called for an object that the index does not have, or has with
+// another UID, before a token is refused: a token can be used before the watch
+// delivered the object it was minted for. Each refused token is asked about at
+// most once a second.
 func NewIndex(confirm func(context.Context, ObjectKey) (ObjectState, bool, error)) *Index {
 	x := &Index{confirm: confirm}
 	for i := range x.shards {
@@ -92,6 +108,14 @@ func (x *Index) Object(ctx context.Context, key ObjectKey) (ObjectState, bool, e
 		return x.confirm(ctx, key)
 	}
 	return state, found, nil
+}
+
+// Confirm asks the store itself, past the index.
+func (x *Index) Confirm(ctx context.Context, key ObjectKey) (ObjectState, bool, error) {
+	if x.confirm != nil {
+		return x.confirm(ctx, key)
+	}
+	return x.Object(ctx, key)
 }
 
 // shard spreads keys by the last bytes of their names, which generated names

@@ -272,7 +272,11 @@ func (r *claimReader) audiences(v strictjson.Value) []string {
 // to are still those it was minted for. It allocates only to refuse.
 func (c *Chain) checkBound(ctx context.Context, v *verified, now time.Time) error {
 	namespace, name := v.who.namespace, v.who.serviceAccount
-	account, found, err := c.objects.Object(ctx, ObjectKey{ServiceAccountObject, namespace, name})
+	key := ObjectKey{ServiceAccountObject, namespace, name}
+	account, found, err := c.objects.Object(ctx, key)
+	if err == nil && found && account.UID != v.who.uid {
+		account, found, err = c.confirmObject(ctx, key, account)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -310,6 +314,9 @@ func (c *Chain) checkObject(ctx context.Context, kind ObjectKind, namespace stri
 		key.Name = name.String()
 	}
 	state, found, err := c.objects.Object(ctx, key)
+	if err == nil && found && !uid.is(state.UID) {
+		state, found, err = c.confirmObject(ctx, key, state)
+	}
 	switch {
 	case err != nil:
 		return err

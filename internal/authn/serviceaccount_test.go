@@ -426,3 +426,40 @@ func TestObjectsUnavailableIsNoRefusal(t *testing.T) {
 	fail = nil
 	w.accepted(token)
 }
+
+// TestIndexBehindTheStore uses tokens for objects that were recreated under
+// their names a moment ago, before the index heard of it.
+func TestIndexBehindTheStore(t *testing.T) {
+	t.Parallel()
+	store := map[authn.ObjectKey]string{}
+	asked := 0
+	index := authn.NewIndex(func(_ context.Context, key authn.ObjectKey) (authn.ObjectState, bool, error) {
+		asked++
+		uid, ok := store[key]
+		return authn.ObjectState{UID: uid}, ok, nil
+	})
+	w := newWorld(t, func(c *authn.Config) { c.Objects = index })
+	account := authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: "ns", Name: "saname"}
+	pod := authn.ObjectKey{Kind: authn.PodObject, Namespace: "ns", Name: "podname"}
+	store[account], store[pod] = "sauid", "poduid"
+	index.Put(account, authn.ObjectState{UID: "before"})
+	index.Put(pod, authn.ObjectState{UID: "before"})
+	token := w.token(w.bound(object{"pod": object{"name": "podname", "uid": "poduid"}}))
+	w.accepted(token)
+	index.Put(account, authn.ObjectState{UID: "sauid"})
+	index.Put(pod, authn.ObjectState{UID: "poduid"})
+	asked = 0
+	w.accepted(token)
+	if asked != 0 {
+		t.Errorf("the store was asked %d times although the index knows", asked)
+	}
+	// A token of the object before is refused, and the store asked once.
+	store[pod] = "next"
+	index.Put(pod, authn.ObjectState{UID: "next"})
+	for range 10 {
+		w.refused(token, authn.Ended)
+	}
+	if asked != 1 {
+		t.Errorf("the store was asked %d times for ten uses within a second", asked)
+	}
+}
