@@ -15,6 +15,10 @@ type Condition interface {
 	// Holds evaluates the condition. On an error a denying policy denies and
 	// an allowing policy grants nothing.
 	Holds(q *Request) (bool, error)
+	// ReadsObject reports whether the outcome may depend on the object of the
+	// request. Such a condition is not evaluated without one; see
+	// Request.ObjectLater.
+	ReadsObject() bool
 }
 
 // NameMatch is how the name of a [PolicySubject] is compared.

@@ -61,7 +61,7 @@ func (c *query) findKey(hits []keyHit, kind keyKind, name string, from int32) []
 	if kind == credentialKey {
 		return hits
 	}
-	for _, p := range s.prefixes {
+	for _, p := range s.prefixes[kind] {
 		if p.length > len(name) {
 			break
 		}
@@ -173,6 +173,9 @@ func (c *query) matches(p *policy, k *policyKey, name int32, effect Effect) bool
 // decision can stay on its caller's stack.
 func (c *query) holds(p *policy, deny bool) bool {
 	q := *c.q
+	if p.Condition.ReadsObject() && q.Object == nil && q.OldObject == nil {
+		return deny != q.ObjectLater
+	}
 	ok, err := p.Condition.Holds(&q)
 	if err != nil {
 		return deny

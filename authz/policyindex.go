@@ -247,7 +247,7 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 		t.s.keyIndex.insert(t.v, h, k)
 		*t.s.keys.edit(t.v, k) = policyKey{name: name, kind: kind, live: true}
 		if kind&prefixKey != 0 {
-			t.prefixLength(len(name), 1)
+			t.prefixLength(kind, len(name), 1)
 		}
 	}
 	if slices.Contains(p.keys, k) {
@@ -296,7 +296,7 @@ func (t *Tx) unlist(k, id uint32, p *policy) {
 		return
 	}
 	if x.kind&prefixKey != 0 {
-		t.prefixLength(len(x.name), -1)
+		t.prefixLength(x.kind, len(x.name), -1)
 	}
 	t.s.keyIndex.remove(t.v, t.s.hash2(x.name, uint32(x.kind)), k)
 	give(&t.w.keys, &t.s.keys, t.v, k)
@@ -306,8 +306,9 @@ func (t *Tx) unlist(k, id uint32, p *policy) {
 // name is looked up once for each length in use.
 type prefixLen struct{ length, keys int }
 
-func (t *Tx) prefixLength(n, delta int) {
-	list := slices.Clone(t.s.prefixes)
+func (t *Tx) prefixLength(kind keyKind, n, delta int) {
+	kind &^= prefixKey
+	list := slices.Clone(t.s.prefixes[kind])
 	i, ok := slices.BinarySearchFunc(list, n, func(p prefixLen, n int) int { return cmp.Compare(p.length, n) })
 	if !ok {
 		list = slices.Insert(list, i, prefixLen{length: n})
@@ -315,7 +316,7 @@ func (t *Tx) prefixLength(n, delta int) {
 	if list[i].keys += delta; list[i].keys == 0 {
 		list = slices.Delete(list, i, i+1)
 	}
-	t.s.prefixes = list
+	t.s.prefixes[kind] = list
 }
 
 // PutNamespace tells the engine the labels of a namespace of a site, for

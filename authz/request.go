@@ -51,6 +51,14 @@ type Request struct {
 	// names, for conditions.
 	UID   string
 	Extra map[string][]string
+	// Object and OldObject are the object as it would become and as it is, in
+	// their JSON form; nil when there is none or it is not known yet.
+	Object, OldObject map[string]any
+	// ObjectLater promises that the question is asked again with the object
+	// before anything happens, by an admission step that refuses when it
+	// cannot ask. Conditions on the object then wait for that question. Without
+	// the promise they grant nothing, and deny.
+	ObjectLater bool
 }
 
 const (

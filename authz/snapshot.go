@@ -31,7 +31,7 @@ type Snapshot struct {
 
 	keyIndex    table
 	keys        vec[policyKey]
-	prefixes    []prefixLen // by length
+	prefixes    [prefixKey][]prefixLen // by kind, in the order of lengths
 	policyIndex table
 	policies    vec[*policy]
 	labelIndex  table
