@@ -19,7 +19,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,6 +37,24 @@ type Event struct {
 	At    time.Time
 	Site  string // "" for the control plane's own
 	*audit.Event
+}
+
+// Annotations by which an event tells where it stands in the record, in formats
+// that have no other place for it.
+const (
+	AnnotationSite  = "audit.gatehouse.dev/site"
+	AnnotationIndex = "audit.gatehouse.dev/index"
+)
+
+// Annotated returns a copy of the event with its site and index.
+func (e Event) Annotated() *audit.Event {
+	out := *e.Event
+	out.Annotations = maps.Clone(e.Annotations)
+	out.Annotate(AnnotationIndex, strconv.FormatUint(e.Index, 10))
+	if e.Site != "" {
+		out.Annotate(AnnotationSite, e.Site)
+	}
+	return &out
 }
 
 // Target takes batches. Deliver returns nil only when the whole batch is safe
