@@ -7,7 +7,8 @@
 // at least once: the cursor is stored after the target took a batch.
 //
 // It owns: [Runner], the contract of a [Target], the cursor. It refuses:
-// protocols; sink/webhook and sink/directory speak them. Retention must keep
+// protocols; the targets that speak one are in internal/auditsink, and
+// sink/directory writes files. Retention must keep
 // the segments that [Runner.Next] still needs.
 package sink
 

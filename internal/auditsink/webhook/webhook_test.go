@@ -18,7 +18,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/sink"
-	"github.com/gatehouse-dev/gatehouse/internal/audit/sink/webhook"
+	"github.com/gatehouse-dev/gatehouse/internal/auditsink/webhook"
 )
 
 var testKey = ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
