@@ -76,7 +76,7 @@ func (c Config) Etcd() Etcd { return c.v.etcd }
 // PostgresDSNFile is the file with the connection string, "" for SQLite.
 func (c Config) PostgresDSNFile() string { return c.v.postgresDSNFile }
 
-// Issuer is the iss claim of tokens, "" for the advertised address.
+// Issuer is the iss claim of tokens, "" for the one chosen on the first start.
 func (c Config) Issuer() string { return c.v.issuer }
 
 // MaxTokenAge caps the life of tokens.

@@ -61,8 +61,8 @@ type SQL struct {
 
 // Tokens says what the control plane mints.
 type Tokens struct {
-	// Issuer is the https URL in the iss claim of tokens. Default: the
-	// advertised address.
+	// Issuer is the https URL in the iss claim of tokens. Default: the address
+	// at which the first replica first served; it stays when that changes.
 	Issuer string `json:"issuer,omitempty"`
 	// MaxExpirationSeconds caps the life of tokens, from 600 (10 minutes) to
 	// 31536000 (a year). Default: 86400.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/pki"
 )
 
@@ -67,12 +70,25 @@ func addressOf(cfg config.Config, bound net.Addr) (address, error) {
 
 func (a address) url() string { return "https://" + a.advertised }
 
-// issuer is the iss claim of tokens.
-func (a address) issuer(cfg config.Config) string {
+// settingsArea is where what replicas must agree on is kept in etcd.
+const settingsArea = "settings"
+
+// tokenIssuer is the iss claim of tokens: as configured, or else the address
+// at which the first replica first served. It stays when addresses change,
+// because a token of another issuer is worth nothing.
+func tokenIssuer(ctx context.Context, cfg config.Config, at address, settings keys.Store) (string, error) {
 	if s := cfg.Issuer(); s != "" {
-		return s
+		return s, nil
 	}
-	return a.url()
+	const name = "token-issuer"
+	if _, err := settings.Create(ctx, name, []byte(at.url())); err != nil && fault.KindOf(err) != fault.Conflict {
+		return "", fmt.Errorf("write token issuer: %w", err)
+	}
+	e, err := settings.Get(ctx, name)
+	if err != nil {
+		return "", fmt.Errorf("read token issuer: %w", err)
+	}
+	return string(e.Value), nil
 }
 
 // serverURL is where a stopped server will be reached again: as configured, or

@@ -122,7 +122,11 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	// Who is calling.
-	iss, err := issuer.New(issuer.Config{URL: at.issuer(o.Config), MaxLifetime: o.Config.MaxTokenAge(), Now: now})
+	issuerURL, err := tokenIssuer(ctx, o.Config, at, etcd.NewBlobs(st.client, settingsArea))
+	if err != nil {
+		return err
+	}
+	iss, err := issuer.New(issuer.Config{URL: issuerURL, MaxLifetime: o.Config.MaxTokenAge(), Now: now})
 	if err != nil {
 		return err
 	}
