@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
@@ -17,6 +18,9 @@ type Config struct {
 	// older than decisions are allowed to be. Nil means always fresh. It is
 	// called for every decision and must not block.
 	Fresh func() error
+	// Now is the time by which policies and bans begin and end; time.Now if
+	// nil.
+	Now func() time.Time
 }
 
 // Authorizer answers questions about rights. It is safe for concurrent use.
@@ -30,6 +34,9 @@ func New(config Config) (*Authorizer, error) {
 	if config.Fresh == nil {
 		config.Fresh = func() error { return nil }
 	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
 	return &Authorizer{config}, nil
 }
 
@@ -42,19 +49,20 @@ func (a *Authorizer) Ready() error {
 }
 
 // Decide answers whether subject may do what q describes in the control
-// plane; q's User, Groups and Site are not read. An error, of kind
+// plane; what q says of the caller, the site and the time is not read. An error, of kind
 // Unavailable, means that nothing was decided: the caller must refuse.
 func (a *Authorizer) Decide(_ context.Context, subject Subject, q authz.Request) (Decision, error) {
 	if err := a.Ready(); err != nil {
 		return Decision{}, err
 	}
+	q.Time = a.config.Now()
 	return decide(a.config.Policy.Snapshot(), &subject, q), nil
 }
 
 // decide is Decide on one state of the policy, for questions that are asked
 // together.
 func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decision {
-	q.User, q.Groups, q.Site = subject.Name, subject.Groups, ""
+	q.User, q.Groups, q.UID, q.Extra, q.Site = subject.Name, subject.Groups, subject.UID, subject.Extra, ""
 	switch {
 	case tooLong(&q):
 		return Decision{ruling: byLength}
@@ -85,10 +93,30 @@ func tooLong(q *authz.Request) bool {
 // the heap for every decision.
 var requests = sync.Pool{New: func() any { return new(authz.Request) }}
 
+// CredentialIDExtra is the key of extra that holds the id of the caller's
+// credential.
+const CredentialIDExtra = "authentication.kubernetes.io/credential-id"
+
+// ask decides under every credential id that q's extra names: usually one, and
+// where there are more a ban of any of them holds.
 func ask(snapshot *authz.Snapshot, q *authz.Request) authz.Decision {
 	r := requests.Get().(*authz.Request)
 	*r = *q
+	r.CredentialID = ""
+	ids := q.Extra[CredentialIDExtra]
+	if len(ids) > 0 {
+		r.CredentialID, ids = ids[0], ids[1:]
+	}
 	d := snapshot.Decide(r)
+	for _, id := range ids {
+		if d.Effect() == authz.Deny {
+			break
+		}
+		r.CredentialID = id
+		if other := snapshot.Decide(r); other.Effect() == authz.Deny {
+			d = other
+		}
+	}
 	*r = authz.Request{}
 	requests.Put(r)
 	return d

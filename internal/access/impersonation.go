@@ -38,6 +38,7 @@ func (a *Authorizer) CheckImpersonation(_ context.Context, requester, target Sub
 	}
 	snapshot := a.config.Policy.Snapshot()
 	for _, q := range impersonationRequests(&target) {
+		q.Time = a.config.Now()
 		if decide(snapshot, &requester, q).Allowed() {
 			continue
 		}

@@ -30,6 +30,7 @@ type Policy struct {
 	mu       sync.RWMutex
 	rules    map[key][]authz.Rule // guarded by mu; of every role, for checks on bindings
 	unlisted []string             // guarded by mu; kinds without a first Replace, sorted
+	grants   *Grants              // nil without WithGrants
 }
 
 type key struct{ namespace, name string }
@@ -54,8 +55,18 @@ func NewPolicy() *Policy {
 	p.ClusterRoleBindings = newFeed(p, "clusterrolebindings",
 		func(tx *authz.Tx, b *rbacv1.ClusterRoleBinding) { tx.PutBinding(rbac.ClusterRoleBinding(b)) }, deleteBinding)
 	p.Sites = newFeed(p, "sites",
-		func(tx *authz.Tx, s *federationv1alpha1.Site) { tx.PutSite(site(s)) },
-		func(tx *authz.Tx, k key) { tx.DeleteSite(k.name) })
+		func(tx *authz.Tx, s *federationv1alpha1.Site) {
+			if p.grants != nil {
+				p.grants.site(s.Name, s)
+			}
+			tx.PutSite(site(s))
+		},
+		func(tx *authz.Tx, k key) {
+			if p.grants != nil {
+				p.grants.site(k.name, nil)
+			}
+			tx.DeleteSite(k.name)
+		})
 	slices.Sort(p.unlisted)
 	return p
 }
@@ -119,7 +130,7 @@ func newFeed[T metav1.Object](p *Policy, kind string, put func(*authz.Tx, T), de
 func (f *Feed[T]) Replace(objs []T) {
 	f.policy.mu.Lock()
 	defer f.policy.mu.Unlock()
-	f.policy.engine.Update(func(tx *authz.Tx) {
+	f.policy.update(func(tx *authz.Tx) {
 		gone := f.held
 		f.held = make(map[key]struct{}, len(objs))
 		for _, obj := range objs {
@@ -158,7 +169,17 @@ func (f *Feed[T]) Delete(obj T) {
 func (f *Feed[T]) change(apply func(*authz.Tx)) {
 	f.policy.mu.Lock()
 	defer f.policy.mu.Unlock()
-	f.policy.engine.Update(apply)
+	f.policy.update(apply)
+}
+
+// update applies a change and what follows from it as one. The caller holds mu.
+func (p *Policy) update(apply func(*authz.Tx)) {
+	p.engine.Update(func(tx *authz.Tx) {
+		apply(tx)
+		if p.grants != nil {
+			p.grants.settle(tx)
+		}
+	})
 }
 
 func keyOf(obj metav1.Object) key { return key{obj.GetNamespace(), obj.GetName()} }

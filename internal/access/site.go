@@ -29,7 +29,7 @@ type SiteView struct {
 //
 // Of the caller's names only those count that the control plane could have
 // told the site (see package sitename). No group makes a superuser, UID and
-// extra give no right, and a question that names neither or both kinds of
+// extra give no right of their own, though a ban finds a credential by its id there, and a question that names neither or both kinds of
 // attributes is answered with no opinion. A deny is looked for under all
 // names of the question, because a name that we did not give must not help to
 // escape one.
@@ -41,7 +41,8 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 	if !ok || site.Name == "" || spec.User == "" && len(spec.Groups) == 0 {
 		return Decision{}, nil
 	}
-	q.User, q.Groups, q.Site = spec.User, spec.Groups, site.Name
+	q.User, q.Groups, q.UID, q.Extra, q.Site = spec.User, spec.Groups, spec.UID, extraOf(spec.Extra), site.Name
+	q.Time = a.config.Now()
 	if tooLong(&q) {
 		return Decision{ruling: byLength}, nil
 	}
@@ -64,6 +65,17 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 		}
 	}
 	return Decision{engine: d}, nil
+}
+
+func extraOf(extra map[string]authorizationv1.ExtraValue) map[string][]string {
+	if len(extra) == 0 {
+		return nil
+	}
+	out := make(map[string][]string, len(extra))
+	for k, v := range extra {
+		out[k] = v
+	}
+	return out
 }
 
 // RequestFrom translates the attributes of a review; exactly one must be

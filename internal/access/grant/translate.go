@@ -189,3 +189,6 @@ func (t Translator) compile(effect accessv1alpha1.Effect, expression string) aut
 type broken struct{ err error }
 
 func (b broken) Holds(*authz.Request) (bool, error) { return false, b.err }
+
+// ReadsObject is false: there is nothing to wait for.
+func (broken) ReadsObject() bool { return false }

@@ -18,6 +18,7 @@ import (
 type holds bool
 
 func (h holds) Holds(*authz.Request) (bool, error) { return bool(h), nil }
+func (holds) ReadsObject() bool                    { return false }
 
 func translator() grant.Translator {
 	return grant.Translator{
