@@ -5,9 +5,6 @@ import "hash/maphash"
 // queueSize is how many bindings are put together; see warm.
 const queueSize = 32
 
-// slabSize is how many subjects of bindings put in bulk share an allocation.
-const slabSize = 512
-
 // flush puts the queued bindings.
 func (t *Tx) flush() {
 	if len(t.w.queue) > 1 {
@@ -89,23 +86,6 @@ func (t *table) touch(hash uint32) int {
 		return 0
 	}
 	return int(p.slots[p.pos&uint32(len(p.slots)-1)])
-}
-
-// newSubjects returns room for a binding's subjects. Bindings put in bulk share
-// allocations, and the memory of one is then free when all of them are.
-func (t *Tx) newSubjects(n int) []subject {
-	if n == 0 {
-		return nil
-	}
-	if len(t.w.queue) < queueSize || n > slabSize/16 {
-		return make([]subject, n)
-	}
-	if len(t.w.slab) < n {
-		t.w.slab = make([]subject, slabSize)
-	}
-	out := t.w.slab[:n:n]
-	t.w.slab = t.w.slab[n:]
-	return out
 }
 
 // appendServiceAccount appends the user name of a service account; namespace is

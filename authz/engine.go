@@ -21,7 +21,6 @@ type writer struct {
 	keys, policies, labels                                  pool
 
 	queue   []Binding // put, not yet entered
-	slab    []subject
 	scratch []byte
 	warm    []uint32
 	warmed  int // keeps what warm loads from being optimised away
@@ -65,7 +64,7 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 	defer func() {
 		tx.s = nil // a Tx kept past its transaction must fail
 		clear(e.w.queue)
-		e.w.queue, e.w.slab = e.w.queue[:0], nil
+		e.w.queue = e.w.queue[:0]
 		for _, p := range e.w.pools() {
 			if committed {
 				p.commit()

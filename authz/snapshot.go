@@ -89,9 +89,30 @@ type role struct {
 // binding is stored by value: it is most of what a snapshot holds.
 type binding struct {
 	name     string
-	subjects []subject
+	first    subject    // most bindings have one subject
+	more     *[]subject // the others; nil when there are none
 	role     uint32
 	scopeBit uint32 // scope<<1, and 1 when bootstrap
+}
+
+// subjects returns how many subjects the binding has.
+func (b *binding) subjects() int {
+	switch {
+	case b.first.form == formNone:
+		return 0
+	case b.more == nil:
+		return 1
+	default:
+		return 1 + len(*b.more)
+	}
+}
+
+// subject returns subject i.
+func (b *binding) subject(i int) subject {
+	if i == 0 {
+		return b.first
+	}
+	return (*b.more)[i-1]
 }
 
 func (b *binding) scope() uint32   { return b.scopeBit >> 1 }
@@ -109,6 +130,7 @@ const (
 	formUser = iota
 	formGroup
 	formServiceAccount
+	formNone // in place of a first subject: there is none
 	formBits = 2
 )
 
@@ -322,7 +344,7 @@ func (s *Snapshot) grant(binding, subject uint32) Grant {
 	b := s.bindings.at(binding)
 	r := s.roles.at(b.role)
 	g := Grant{Namespace: s.scopes.at(b.scope()).name, Name: b.name, RoleKind: r.kind, RoleName: r.name}
-	sub := b.subjects[subject]
+	sub := b.subject(int(subject))
 	name := s.principals.at(sub.principal).name
 	switch sub.form & (1<<formBits - 1) {
 	case formUser:

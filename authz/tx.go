@@ -140,11 +140,20 @@ func (t *Tx) putBinding(b *Binding) {
 	if r.refs++; r.refs == 1 && r.rules == nil {
 		t.s.count.Unresolved++
 	}
-	x.subjects = t.newSubjects(len(b.Subjects))
+	x.first, x.more = subject{principal: none, form: formNone}, nil
+	if n := len(b.Subjects); n > 1 {
+		more := make([]subject, n-1)
+		x.more = &more
+	}
 	for i := range b.Subjects {
-		x.subjects[i] = t.subject(&b.Subjects[i], b.Namespace)
-		if p := x.subjects[i].principal; p != none {
-			t.addGrant(p, entry{sc, x.role, id, uint32(i)})
+		sub := t.subject(&b.Subjects[i], b.Namespace)
+		if i == 0 {
+			x.first = sub
+		} else {
+			(*x.more)[i-1] = sub
+		}
+		if sub.principal != none {
+			t.addGrant(sub.principal, entry{sc, x.role, id, uint32(i)})
 		}
 	}
 	y := t.s.scopes.edit(t.v, sc)
@@ -177,7 +186,8 @@ func (t *Tx) DeleteBinding(namespace, name string) {
 func (t *Tx) unlink(id uint32) {
 	b := t.s.bindings.at(id)
 	sc, role := b.scope(), b.role
-	for _, sub := range b.subjects {
+	for i := range b.subjects() {
+		sub := b.subject(i)
 		if sub.principal != none && t.s.principals.at(sub.principal).live {
 			t.dropGrant(sub.principal, entry{scope: sc, role: role, binding: id})
 			t.settle(sub.principal)
@@ -345,7 +355,7 @@ func (s *Snapshot) findBinding(hash, sc uint32, name string) uint32 {
 func (s *Snapshot) isBinding(id uint32, b *Binding) bool {
 	x := s.bindings.at(id)
 	r := s.roles.at(x.role)
-	if r.kind != b.RoleKind || r.name != b.RoleName || len(x.subjects) != len(b.Subjects) ||
+	if r.kind != b.RoleKind || r.name != b.RoleName || x.subjects() != len(b.Subjects) ||
 		x.bootstrap() != (b.Bootstrap || isBootstrapName(b.Name)) {
 		return false
 	}
@@ -354,7 +364,7 @@ func (s *Snapshot) isBinding(id uint32, b *Binding) bool {
 		if want.Kind == ServiceAccount && want.Namespace == "" {
 			want.Namespace = b.Namespace
 		}
-		if x.subjects[i].principal == none || s.grant(id, uint32(i)).Subject != want {
+		if x.subject(i).principal == none || s.grant(id, uint32(i)).Subject != want {
 			return false
 		}
 	}

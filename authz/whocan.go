@@ -180,8 +180,8 @@ func (h *Holders) add(binding uint32, limited bool) {
 	if h.q.Site != "" && b.bootstrap() {
 		return
 	}
-	for i := range b.subjects {
-		if b.subjects[i].principal != none {
+	for i := range b.subjects() {
+		if b.subject(i).principal != none {
 			h.list = append(h.list, holder{binding, uint32(i), limited})
 		}
 	}

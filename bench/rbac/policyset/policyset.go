@@ -3,9 +3,9 @@
 //
 // Its shape follows large clusters: B bindings among B/5 users, B/50 groups and
 // as many namespaces, and B/20 roles (20 to 5,000) of one to twenty rules. One
-// binding in four holds everywhere, one in four has two subjects, one rule in ten is limited to object names,
-// one in twenty is about URLs, a few have wildcards, and a user is in about
-// four groups.
+// binding in four holds everywhere, one in four has two subjects; one rule in
+// ten is limited to object names, one in twenty is about URLs, a few have
+// wildcards; and a user is in about four groups.
 package policyset
 
 import (
