@@ -11,7 +11,9 @@ import (
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -20,8 +22,12 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 // granted is a policy with all feeds, and a clock that the test moves.
 func granted(t *testing.T) (*access.Policy, *access.Grants, *access.Authorizer, *time.Time) {
 	t.Helper()
+	environment, err := condition.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	p := access.NewPolicy()
-	g := p.WithGrants(nil)
+	g := p.WithGrants(grant.Conditions{Environment: environment}.Compile)
 	p.Roles.Replace(nil)
 	p.ClusterRoles.Replace([]*rbacv1.ClusterRole{clusterRole("reader", rule("get", "", "pods")), clusterRole("cluster-admin", rule("*", "*", "*"))})
 	p.RoleBindings.Replace(nil)
@@ -205,4 +211,36 @@ func TestDomainsAreFollowed(t *testing.T) {
 	g.Namespaces.Put(namespace("lab", ""))
 	g.Namespaces.Put(namespace("lab", "research"))
 	expect("and stays so", robot, false)
+}
+
+func TestConditionsDecide(t *testing.T) {
+	t.Parallel()
+	_, g, a, now := granted(t)
+	p := accessPolicy("p", accessv1alpha1.EffectAllow, accessv1alpha1.Subject{Kind: "Group", Name: "dev"}, "gatehouse")
+	bob := user("bob", "dev")
+	bob.Extra = map[string][]string{"level": {"2"}}
+	for _, tc := range []struct {
+		condition     string
+		allow, denied bool // as an allow allows, as a deny denies
+	}{
+		{`request.extra["level"] == ["2"]`, true, true},
+		{`request.extra["level"] == ["3"]`, false, false},
+		{`request.time.getHours() == 12`, true, true},
+		{`request.extra["absent"] == ["2"]`, false, true}, // an error
+		{`object.spec.x == 1`, false, true},               // an object that nobody will show
+		{`does not compile`, false, true},
+	} {
+		*now = noon
+		p.Spec.Condition = tc.condition
+		p.Spec.Effect = accessv1alpha1.EffectAllow
+		g.AccessPolicies.Put(p.DeepCopy())
+		if d := mustDecide(t, a, bob, "get core/pods ns/web"); d.Allowed() != tc.allow || d.Denied() {
+			t.Errorf("allow if %s: %v because %q", tc.condition, d.Effect(), d.Reason())
+		}
+		p.Spec.Effect = accessv1alpha1.EffectDeny
+		g.AccessPolicies.Put(p.DeepCopy())
+		if d := mustDecide(t, a, bob, "get core/pods ns/web"); d.Denied() != tc.denied || d.Allowed() {
+			t.Errorf("deny if %s: %v because %q", tc.condition, d.Effect(), d.Reason())
+		}
+	}
 }
