@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"sort"
 	"strings"
 	"testing"
+	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -290,9 +292,18 @@ func describe(t *testing.T, k *resource.Stored, obj runtime.Object) []byte {
 		}
 		fmt.Fprintf(&out, "# field %s: %s\n", path, value)
 	}
-	out.Write(marshal(t, obj))
+	out.Write(recent.ReplaceAllFunc(marshal(t, obj), func(stamp []byte) []byte {
+		at, err := time.Parse(time.RFC3339, strings.Trim(string(stamp), `"`))
+		if err != nil || time.Since(at) > time.Hour {
+			return stamp
+		}
+		return []byte("<now>")
+	}))
 	return out.Bytes()
 }
+
+// recent finds the times that an object may have been stamped with just now.
+var recent = regexp.MustCompile(`"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"`)
 
 func marshal(t *testing.T, obj runtime.Object) []byte {
 	t.Helper()

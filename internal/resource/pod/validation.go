@@ -198,7 +198,7 @@ func validateNetwork(spec *corev1.PodSpec) field.ErrorList {
 	if h := spec.HostnameOverride; h != nil {
 		at := specPath.Child("hostnameOverride")
 		if spec.SetHostnameAsFQDN != nil && *spec.SetHostnameAsFQDN {
-			errs = append(errs, field.Forbidden(specPath.Child("setHostnameAsFQDN"), "cannot be set together with hostnameOverride"))
+			errs = append(errs, field.Forbidden(at, "cannot be set together with setHostnameAsFQDN"))
 		}
 		if spec.HostNetwork {
 			errs = append(errs, field.Forbidden(at, "cannot be set when hostNetwork is true"))
