@@ -244,3 +244,34 @@ func TestConditionsDecide(t *testing.T) {
 		}
 	}
 }
+
+// An allow for some labels answers a question that selects at least as
+// narrowly; a deny for them any question that could touch them.
+func TestSelectorsDecide(t *testing.T) {
+	t.Parallel()
+	_, g, a, _ := granted(t)
+	p := accessPolicy("p", accessv1alpha1.EffectAllow, accessv1alpha1.Subject{Kind: "User", Name: "bob"}, "shared")
+	p.Spec.LabelSelector = []metav1.LabelSelectorRequirement{{Key: "team", Operator: "In", Values: []string{"a"}}}
+	spec := sar("bob", nil, "get core/secrets ns")
+	for _, tc := range []struct {
+		raw           string
+		allow, denied bool
+	}{
+		{"", false, true}, {"team=a", true, true}, {"team=a,x=y", true, true}, {"team=b", false, false}, {"team in (a,b)", false, true},
+		{"team", false, true}, {"!team", false, false}, {"team>1", false, true}, {"((", false, true},
+	} {
+		spec.ResourceAttributes.LabelSelector = nil
+		if tc.raw != "" {
+			spec.ResourceAttributes.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: tc.raw}
+		}
+		for effect, want := range map[accessv1alpha1.Effect][2]bool{accessv1alpha1.EffectAllow: {tc.allow, false}, accessv1alpha1.EffectDeny: {false, tc.denied}} {
+			p := p.DeepCopy()
+			p.Spec.Effect = effect
+			g.AccessPolicies.Put(p)
+			d, err := a.DecideForSite(t.Context(), access.SiteView{Name: "shared"}, spec)
+			if err != nil || d.Allowed() != want[0] || d.Denied() != want[1] {
+				t.Errorf("%s with %q: %v because %q, %v", effect, tc.raw, d.Effect(), d.Reason(), err)
+			}
+		}
+	}
+}

@@ -7,6 +7,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/selector"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
 
@@ -83,7 +84,7 @@ func extraOf(extra map[string]authorizationv1.ExtraValue) map[string][]string {
 func RequestFrom(resource *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (q authz.Request, ok bool) {
 	switch {
 	case resource != nil && path == nil:
-		return authz.Request{
+		q = authz.Request{
 			ResourceRequest: true,
 			Verb:            resource.Verb,
 			APIGroup:        resource.Group,
@@ -91,7 +92,12 @@ func RequestFrom(resource *authorizationv1.ResourceAttributes, path *authorizati
 			Subresource:     resource.Subresource,
 			Namespace:       resource.Namespace,
 			Name:            resource.Name,
-		}, true
+		}
+		if resource.FieldSelector != nil || resource.LabelSelector != nil {
+			s := selector.Parse(resource)
+			q.FieldSelector, q.LabelSelector = selector.Fields(s.Fields), selector.Labels(s.Labels)
+		}
+		return q, true
 	case path != nil && resource == nil:
 		return authz.Request{Verb: path.Verb, Path: path.Path}, true
 	default:

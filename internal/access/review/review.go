@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
+	"github.com/gatehouse-dev/gatehouse/internal/access/selector"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -125,7 +126,7 @@ func (r Reviewer) answer(ctx context.Context, subject access.Subject, resource *
 		return authorizationv1.SubjectAccessReviewStatus{}, err
 	}
 	status := Status(d)
-	status.EvaluationError = ParseSelectors(resource).Warning()
+	status.EvaluationError = selector.Parse(resource).Warning()
 	if d.Effect() == authz.NoOpinion {
 		// A binding of a role that is not there is the usual reason why a
 		// right that was meant to be given is missing.

@@ -91,7 +91,7 @@ func validateAttributes(resource *authorizationv1.ResourceAttributes, path *auth
 }
 
 // validateSelector asks for one of the two forms. Operators that a newer
-// client knows and we do not are not a fault: see [fieldRequirements].
+// client knows and we do not are not a fault: see package selector.
 func validateSelector(raw string, requirements int, at *field.Path) field.ErrorList {
 	switch {
 	case raw != "" && requirements > 0:

@@ -1,4 +1,9 @@
-package review
+// Package selector reads the selectors that a question carries and translates
+// them for the engine.
+//
+// It owns one rule: what cannot be understood is left out, which asks for more
+// and so grants less. Start at [Parse].
+package selector
 
 import (
 	"errors"
@@ -10,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
 )
 
 // Selectors are the selectors of a list, watch or deletecollection that a
@@ -23,8 +30,8 @@ type Selectors struct {
 	FieldsErr, LabelsErr error
 }
 
-// ParseSelectors reads the selectors of a question.
-func ParseSelectors(a *authorizationv1.ResourceAttributes) Selectors {
+// Parse reads the selectors of a question.
+func Parse(a *authorizationv1.ResourceAttributes) Selectors {
 	var s Selectors
 	if a == nil {
 		return s
@@ -126,4 +133,37 @@ func labelRequirements(in []metav1.LabelSelectorRequirement) (labels.Requirement
 		out = append(out, *requirement)
 	}
 	return out, errors.Join(errs...)
+}
+
+// Fields translates requirements on fields.
+func Fields(in fields.Requirements) []authz.Requirement {
+	var out []authz.Requirement
+	for _, r := range in {
+		if operator, ok := engineOperators[r.Operator]; ok {
+			out = append(out, authz.Requirement{Key: r.Field, Operator: operator, Values: []string{r.Value}})
+		}
+	}
+	return out
+}
+
+// Labels translates requirements on labels. Comparisons of numbers, which the
+// engine does not know, are left out.
+func Labels(in labels.Requirements) []authz.Requirement {
+	var out []authz.Requirement
+	for i := range in {
+		if operator, ok := engineOperators[in[i].Operator()]; ok {
+			out = append(out, authz.Requirement{Key: in[i].Key(), Operator: operator, Values: in[i].ValuesUnsorted()})
+		}
+	}
+	return out
+}
+
+var engineOperators = map[selection.Operator]authz.Operator{
+	selection.Equals:       authz.In,
+	selection.DoubleEquals: authz.In,
+	selection.In:           authz.In,
+	selection.NotEquals:    authz.NotIn,
+	selection.NotIn:        authz.NotIn,
+	selection.Exists:       authz.Exists,
+	selection.DoesNotExist: authz.DoesNotExist,
 }
