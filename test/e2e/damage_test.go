@@ -231,7 +231,8 @@ const configHead = "apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configurati
 func configure(t *testing.T, etcd *harness.Etcd) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "gatehouse.yaml")
-	text := configHead + fmt.Sprintf("storage:\n  etcd:\n    endpoints: [%q]\n    caFile: %q\n    certFile: %q\n    keyFile: %q\n",
+	// Replicas share one issuer, wherever each listens.
+	text := configHead + fmt.Sprintf("tokens:\n  issuer: https://gatehouse.example\nstorage:\n  etcd:\n    endpoints: [%q]\n    caFile: %q\n    certFile: %q\n    keyFile: %q\n",
 		etcd.URL, etcd.CAFile, etcd.CertFile, etcd.KeyFile)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

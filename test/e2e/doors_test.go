@@ -20,6 +20,7 @@ import (
 // publicPaths answer without a credential. Whoever adds one adds it here, and a
 // reviewer asks why.
 var publicPaths = []string{
+	"/healthz", // what older probes ask
 	"/livez",
 	"/readyz",
 }
@@ -29,7 +30,7 @@ var publicPaths = []string{
 var otherPaths = []string{
 	"/", "/metrics", "/metrics/slis", "/version", "/openapi/v2", "/openapi/v3", "/openapi/v3/api/v1",
 	"/debug/pprof", "/debug/pprof/profile", "/debug/pprof/heap", "/debug/flags/v", "/debug/vars", "/logs", "/statusz", "/flagz", "/configz",
-	"/livez/ping", "/readyz/ping", "/healthz", "/readyz/etcd",
+	"/livez/ping", "/readyz/ping", "/healthz/ping", "/readyz/etcd",
 	"/sites", "/sites/somewhere", "/sites/somewhere/authenticate", "/sites/somewhere/authorize",
 	"/sites/somewhere/authorize/deny", "/sites/somewhere/audit", "/sites//authorize", "/sites/../sites/somewhere/audit",
 	"/api/v1/namespaces/kube-system/secrets", "/no/such/path",

@@ -69,7 +69,7 @@ func TestKubectlReads(t *testing.T) {
 
 		k.run("create", "serviceaccount", "runner", "-n", "reads")
 		k.feed(pod("web", "reads"), "create", "-f", "-")
-		k.shows([]string{"pod/web"}, "get", "all", "-n", "reads")
+		k.shows([]string{"web"}, "get", "all", "-n", "reads")
 		k.shows([]string{"Name:", "web", "Containers:", "registry.example/web:1"}, "describe", "pod", "-n", "reads", "web")
 
 		// Selectors, by label and by field.
