@@ -288,33 +288,24 @@ func (s *Snapshot) callers(q *Request, from int, ps *[callers]*principal) int {
 		return 0
 	}
 	var (
-		names [callers]string
-		ids   [callers]uint32
-		group [callers]bool
-		n     int
+		ids [callers]uint32
+		n   int
 	)
-	for i := from; i <= len(q.Groups) && i < from+callers; i++ {
-		name, ok := "", true
-		if i == 0 {
-			if name = q.User; q.Site != "" {
-				name, ok = controlPlaneUser(name)
-			}
-		} else {
-			if name = q.Groups[i-1]; q.Site != "" {
-				name, ok = controlPlaneGroup(name)
-			}
+	// The hashes first, so that the lookups do not wait for one another.
+	last := min(len(q.Groups)+1, from+callers)
+	for i := from; i < last; i++ {
+		if name, ok := controlPlaneCaller(q, i); ok {
+			ids[n] = s.hash2(name, salt(i > 0))
 		}
-		if !ok {
-			continue
-		}
-		names[n], group[n] = name, i > 0
 		n++
 	}
-	for i, name := range names[:n] {
-		ids[i] = s.hash2(name, salt(group[i]))
-	}
-	for i, name := range names[:n] {
-		ids[i] = s.findPrincipal(ids[i], name, group[i])
+	for i := range ids[:n] {
+		name, ok := controlPlaneCaller(q, from+i)
+		if !ok {
+			ids[i] = none
+			continue
+		}
+		ids[i] = s.findPrincipal(ids[i], name, from+i > 0)
 	}
 	found := 0
 	for _, id := range ids[:n] {
@@ -324,6 +315,22 @@ func (s *Snapshot) callers(q *Request, from int, ps *[callers]*principal) int {
 		}
 	}
 	return found
+}
+
+// controlPlaneCaller returns name i of the caller, 0 being the user and i the
+// group before i, as the control plane's bindings know it.
+func controlPlaneCaller(q *Request, i int) (string, bool) {
+	switch {
+	case q.Site == "":
+		if i == 0 {
+			return q.User, true
+		}
+		return q.Groups[i-1], true
+	case i == 0:
+		return controlPlaneUser(q.User)
+	default:
+		return controlPlaneGroup(q.Groups[i-1])
+	}
 }
 
 // findScope returns the number of a namespace, or none.
