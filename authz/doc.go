@@ -2,18 +2,27 @@
 // caller may do something, and names the grant that says so.
 //
 // It owns the meaning of roles and bindings (exactly that of Kubernetes RBAC),
-// the compiled index over them, and the questions asked of that index: may
+// of the bans and access policies around them ([Ban], [Policy]), the compiled
+// index over all of them, and the questions asked of that index: may
 // this caller ([Snapshot.Decide]), what may it do ([Snapshot.RulesFor]), who
 // may do this ([Snapshot.WhoCan]), and does one set of rules stay inside
 // another ([Covers]).
 //
 // It refuses to do I/O, to read a clock and to import anything beyond the
-// standard library, so that the same code decides in the control plane, in the
+// standard library (conditions are compiled by package condition), so that the same code decides in the control plane, in the
 // local decision point of a site and in other programs. It does not
 // authenticate: the names in a [Request] are believed. It does not know
 // system:masters or any other superuser; a caller that wants one asks before
 // it asks here.
 //
 // Start at [Engine]: one writer changes policy in transactions, any number of
-// readers decide on immutable snapshots.
+// readers decide on immutable snapshots. [Snapshot.RulesFor] and
+// [Snapshot.WhoCan] answer for RBAC alone; bans and policies are not in their
+// lists.
+//
+// The index, from the outside in: tx.go and bulk.go change it; snapshot.go
+// decides by bindings and policyeval.go by policies; principal.go and wide.go
+// hold what a user or group is granted, ruleset.go and permission.go what a
+// role permits, policyindex.go where a policy stands; table.go, vec.go, seq.go
+// and roleset.go are the persistent structures under them.
 package authz
