@@ -40,6 +40,9 @@ type Config struct {
 	Authorizer   Authorizer
 	Recorder     audit.Recorder
 	AuditPolicy  AuditPolicy
+	// Fresh returns an error, of kind Unavailable, while no decision can be
+	// made; every request is then refused with 503.
+	Fresh func() error
 	// Ready lists further conditions of /readyz.
 	Ready []Check
 	Log   *slog.Logger
@@ -138,6 +141,9 @@ func (f *Frame) genericConfig(t *types) *genericapiserver.Config {
 	gc.Authentication.Authenticator = withLoopback(requestAuthenticator(f.cfg.Authenticate))
 	gc.Authentication.APIAudiences = f.cfg.Audiences
 	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer}
+	gc.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
+		return f.withFreshPolicy(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs)
+	}
 	gc.AuditBackend = f.backend
 	gc.AuditPolicyRuleEvaluator = policyEvaluator{f.cfg.AuditPolicy}
 	gc.ShutdownWatchTerminationGracePeriod = watchDrain

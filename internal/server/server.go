@@ -192,6 +192,7 @@ func Run(ctx context.Context, o Options) error {
 		Authorizer:      answers,
 		Recorder:        record,
 		AuditPolicy:     recorded,
+		Fresh:           authorizer.Ready,
 		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
 		Log:             log,
 	})

@@ -1,0 +1,65 @@
+package kubeapi
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// withFreshPolicy answers 503 while no decision can be made, which the
+// authorization filter of the library would make a 500. Requests of the
+// process to itself pass, because they bring the policy, and so do questions
+// about its health.
+func (f *Frame) withFreshPolicy(next http.Handler, s runtime.NegotiatedSerializer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := f.cfg.Fresh()
+		if err == nil || r.Context().Value(loopbackKey{}) != nil || isHealth(r.URL.Path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		f.recordRefusal(r, err)
+		gv := schema.GroupVersion{Version: "v1"}
+		responsewriters.ErrorNegotiated(apierrors.NewServiceUnavailable(fault.Public(err)), s, gv, w, r)
+	})
+}
+
+func isHealth(path string) bool {
+	for _, p := range []string{"/livez", "/readyz", "/healthz"} {
+		if path == p || strings.HasPrefix(path, p+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// recordRefusal records a request that was refused before anybody asked who
+// made it.
+func (f *Frame) recordRefusal(r *http.Request, err error) {
+	host, _, splitErr := net.SplitHostPort(r.RemoteAddr)
+	if splitErr != nil {
+		host = r.RemoteAddr
+	}
+	now := audit.MicroTime{Time: time.Now()}
+	ev := &audit.Event{
+		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
+		RequestURI: r.URL.RequestURI(), Verb: strings.ToLower(r.Method), SourceIPs: []string{host}, UserAgent: r.UserAgent(),
+		ResponseStatus:           &audit.Status{Status: "Failure", Reason: "ServiceUnavailable", Code: http.StatusServiceUnavailable},
+		RequestReceivedTimestamp: now, StageTimestamp: now,
+		Annotations: map[string]string{audit.AnnotationReason: fault.Public(err)},
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordTimeout)
+	defer cancel()
+	// The request is refused whether or not this succeeds.
+	_ = f.cfg.Recorder.Append(ctx, ev, audit.Buffered)
+}
