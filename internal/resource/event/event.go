@@ -30,6 +30,7 @@ func New() resource.Kind {
 		},
 		New:                 func() *corev1.Event { return &corev1.Event{} },
 		NewList:             func() runtime.Object { return &corev1.EventList{} },
+		ValidateName:        resource.PathSegment,
 		Validate:            validate,
 		CreateOnUpdate:      true,
 		UnconditionalUpdate: true,

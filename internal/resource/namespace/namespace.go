@@ -97,6 +97,9 @@ func New(assign AssignDomain) resource.Kind {
 }
 
 func setDefaults(ns *corev1.Namespace) {
+	if ns.Status.Phase == "" {
+		ns.Status.Phase = corev1.NamespaceActive
+	}
 	// A namespace that waits for its generated name has none to show yet.
 	if ns.Name == "" {
 		return

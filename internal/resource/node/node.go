@@ -34,9 +34,9 @@ func New() resource.Kind {
 			if n.Status.Allocatable == nil && n.Status.Capacity != nil {
 				n.Status.Allocatable = n.Status.Capacity.DeepCopy()
 			}
-			// Older clients know a single range.
+			// Older clients know a single range, which is authoritative.
 			switch {
-			case n.Spec.PodCIDR != "" && len(n.Spec.PodCIDRs) == 0:
+			case n.Spec.PodCIDR != "" && (len(n.Spec.PodCIDRs) == 0 || n.Spec.PodCIDRs[0] != n.Spec.PodCIDR):
 				n.Spec.PodCIDRs = []string{n.Spec.PodCIDR}
 			case len(n.Spec.PodCIDRs) > 0:
 				n.Spec.PodCIDR = n.Spec.PodCIDRs[0]

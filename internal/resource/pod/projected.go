@@ -160,15 +160,7 @@ func validateTrustBundle(at *field.Path, b *corev1.ClusterTrustBundleProjection)
 // bundleName accepts the names of trust bundles: NAME, or SIGNER:NAME with
 // the slash of the signer written as a colon.
 func bundleName(name string) []string {
-	if i := strings.LastIndexByte(name, ':'); i >= 0 {
-		signer := strings.Replace(name[:i], ":", "/", 1)
-		var msgs []string
-		for _, err := range signername.Validate(nil, signer) {
-			msgs = append(msgs, err.Detail)
-		}
-		return append(msgs, apivalidation.NameIsDNSSubdomain(name[i+1:], false)...)
-	}
-	return apivalidation.NameIsDNSSubdomain(name, false)
+	return apivalidation.NameIsDNSSubdomain(name[strings.LastIndexByte(name, ':')+1:], false)
 }
 
 func validateCertificate(at *field.Path, c *corev1.PodCertificateProjection) field.ErrorList {

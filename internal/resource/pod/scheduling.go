@@ -74,14 +74,14 @@ func validateAffinity(a *corev1.Affinity) field.ErrorList {
 				errs = append(errs, field.Required(at, ""))
 			}
 			for i := range s.NodeSelectorTerms {
-				errs = append(errs, validateNodeTerm(at.Index(i), &s.NodeSelectorTerms[i])...)
+				errs = append(errs, validateNodeTerm(at.Index(i), &s.NodeSelectorTerms[i], true)...)
 			}
 		}
 		for i := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 			term := &n.PreferredDuringSchedulingIgnoredDuringExecution[i]
 			at := at.Child(preferred).Index(i)
 			errs = append(errs, validateWeight(at.Child("weight"), term.Weight)...)
-			errs = append(errs, validateNodeTerm(at.Child("preference"), &term.Preference)...)
+			errs = append(errs, validateNodeTerm(at.Child("preference"), &term.Preference, false)...)
 		}
 	}
 	pods := func(name string, hard []corev1.PodAffinityTerm, soft []corev1.WeightedPodAffinityTerm) {
@@ -111,7 +111,9 @@ func validateWeight(at *field.Path, weight int32) field.ErrorList {
 	return nil
 }
 
-func validateNodeTerm(at *field.Path, term *corev1.NodeSelectorTerm) field.ErrorList {
+// validateNodeTerm checks one alternative. A preference may hold values that
+// no label can have: nothing depends on it.
+func validateNodeTerm(at *field.Path, term *corev1.NodeSelectorTerm, required bool) field.ErrorList {
 	var errs field.ErrorList
 	for i, r := range term.MatchExpressions {
 		at := at.Child("matchExpressions").Index(i)
@@ -133,6 +135,9 @@ func validateNodeTerm(at *field.Path, term *corev1.NodeSelectorTerm) field.Error
 			errs = append(errs, field.Invalid(at.Child("operator"), r.Operator, "is not an operator"))
 		}
 		errs = append(errs, metav1validation.ValidateLabelName(r.Key, at.Child("key"))...)
+		if !required {
+			continue
+		}
 		for j, value := range r.Values {
 			errs = append(errs, messages(values.Index(j), value, validation.IsValidLabelValue(value))...)
 		}

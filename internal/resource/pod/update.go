@@ -200,6 +200,9 @@ func validateStatus(p, old *corev1.Pod) field.ErrorList {
 	errs = append(errs, apivalidation.ValidateImmutableField(s.QOSClass, old.Status.QOSClass, at.Child("qosClass"))...)
 	errs = append(errs, validateAddresses(at.Child("podIPs"), len(s.PodIPs), func(i int) string { return s.PodIPs[i].IP })...)
 	errs = append(errs, validateAddresses(at.Child("hostIPs"), len(s.HostIPs), func(i int) string { return s.HostIPs[i].IP })...)
+	if len(s.HostIPs) > 0 && s.HostIPs[0].IP != s.HostIP {
+		errs = append(errs, field.Invalid(at.Child("hostIPs").Index(0).Child("ip"), s.HostIPs[0].IP, "must be the hostIP"))
+	}
 	errs = append(errs, validateTransitions(at.Child("containerStatuses"), s.ContainerStatuses, old.Status.ContainerStatuses,
 		func(name string, code int32) bool { return restarts(old.Spec.Containers, name, code, &old.Spec) })...)
 	errs = append(errs, validateTransitions(at.Child("initContainerStatuses"), s.InitContainerStatuses, old.Status.InitContainerStatuses,

@@ -215,11 +215,7 @@ func validateNetwork(spec *corev1.PodSpec) field.ErrorList {
 			errs = append(errs, messages(at.Child("hostnames").Index(j), name, validation.IsDNS1123Subdomain(name))...)
 		}
 	}
-	errs = append(errs, validateDNS(spec)...)
-	for i, ref := range spec.ImagePullSecrets {
-		errs = append(errs, optional(specPath.Child("imagePullSecrets").Index(i).Child("name"), ref.Name, asName(apivalidation.NameIsDNSSubdomain))...)
-	}
-	return errs
+	return append(errs, validateDNS(spec)...)
 }
 
 func validateDNS(spec *corev1.PodSpec) field.ErrorList {
