@@ -326,6 +326,8 @@ func TestPolicyOrder(t *testing.T) {
 	pods := res("u", "", "get", "pods", "", "ns")
 	later := res("u", "", "get", "pods", "", "ns")
 	later.Time = noon.Add(time.Hour)
+	nodes := res("u", "", "get", "nodes", "", "")
+	nodes.ClusterScoped = true
 	waiting := res("u", "", "get", "pods", "", "ns")
 	waiting.ObjectLater = true
 	withObject := res("u", "", "get", "pods", "", "ns")
@@ -366,6 +368,8 @@ func TestPolicyOrder(t *testing.T) {
 		"deny on an object that comes later":       {puts: []any{allow, with(deny, func(p *Policy) { p.Condition = onObject{holds{ok: true}} })}, q: waiting, want: `access: allowed by AccessPolicy "a"`},
 		"deny on the object":                       {puts: []any{allow, with(deny, func(p *Policy) { p.Condition = onObject{holds{ok: true}} })}, q: withObject, want: `access: denied by AccessPolicy "d"`},
 		"allow on the object that does not hold":   {puts: []any{with(allow, func(p *Policy) { p.Condition = onObject{} })}, q: withObject},
+		"list over all namespaces, denied in one":  {puts: []any{allow, with(deny, func(p *Policy) { p.Namespaces = []string{"prod"} })}, q: res("u", "", "list", "pods", "", ""), want: `access: denied by AccessPolicy "d"`},
+		"no namespaces, denied in one":             {puts: []any{allow, with(deny, func(p *Policy) { p.Namespaces = []string{"prod"} })}, q: nodes, want: `access: allowed by AccessPolicy "a"`},
 		"no sites":                                 {puts: []any{with(allow, func(p *Policy) { p.Sites = nil })}, q: pods},
 		"by role":                                  {puts: []any{with(allow, func(p *Policy) { p.Rules, p.Roles = nil, []string{"all"} })}, q: pods, want: `access: allowed by AccessPolicy "a"`},
 		"by absent role":                           {puts: []any{with(allow, func(p *Policy) { p.Rules, p.Roles = nil, []string{"none"} })}, q: pods},

@@ -257,7 +257,7 @@ func (c *query) inSpace(p *policy, deny bool) bool {
 		return false // a URL is in no namespace
 	}
 	if c.q.Namespace == "" {
-		return deny
+		return deny && !c.q.ClusterScoped
 	}
 	if len(p.Namespaces) > 0 && !anyGlob(p.Namespaces, c.q.Namespace) {
 		return false

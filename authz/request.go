@@ -38,6 +38,10 @@ type Request struct {
 
 	// The fields below are read by bans and access policies only.
 
+	// ClusterScoped says that the resource is known to be in no namespace. A
+	// request without a namespace is otherwise taken to be over all of them,
+	// which touches denials for any.
+	ClusterScoped bool
 	// CredentialID names the credential the caller used, "JTI=…" or
 	// "X509SHA256=…"; empty when there is none.
 	CredentialID string
