@@ -43,7 +43,8 @@ func New(fsys vfs.FS, dir string, next uint64) *Reader {
 func (f *Reader) Next() uint64 { return f.next }
 
 // Read appends up to limit records with an index below end to records. It
-// returns what is there; nothing new is no error. The events it returns stay
+// returns what is there, passing over what retention dropped; nothing new is
+// no error. The events it returns stay
 // valid. A live log gives its number of synced records as end, so that nobody
 // hears of a record that a crash could still take back.
 func (f *Reader) Read(records []Record, limit int, end uint64) ([]Record, error) {
@@ -82,6 +83,10 @@ func (f *Reader) Read(records []Record, limit int, end uint64) ([]Record, error)
 			return records, nil
 		}
 		refreshed = false
+		if item.Kind == segment.KindDropped {
+			f.next = item.Index + 1
+			continue
+		}
 		if item.Kind != segment.KindRecord {
 			continue
 		}

@@ -12,21 +12,44 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 )
 
-// self is who records what the log has to say about itself.
-const self = "system:gatehouse:audit"
+// Self is who records what the log has to say about itself.
+const Self = "system:gatehouse:audit"
 
-// VerbGap is the verb of a gap record.
-const VerbGap = "gap"
+// VerbGap and VerbRetain are the verbs of gap and retention records.
+const (
+	VerbGap    = "gap"
+	VerbRetain = "retain"
+)
 
-// gapEvent is the record of a gap in this log.
-func (l *Log) gapEvent(why string) *audit.Event {
+// AnnotationRetention holds the [RetentionNotice] of a retention record.
+const AnnotationRetention = "audit.gatehouse.dev/retention"
+
+// RetentionNotice says what retention is about to drop of the records First to
+// Last, and by which limits.
+type RetentionNotice struct {
+	First   uint64            `json:"first"`
+	Last    uint64            `json:"last"`
+	Dropped uint64            `json:"dropped"`
+	Classes map[string]uint64 `json:"classes"`
+	Kept    map[string]string `json:"kept"` // for how long each class is kept
+	At      time.Time         `json:"at"`
+}
+
+// SelfEvent returns an event of the log about itself.
+func (l *Log) SelfEvent(verb string) *audit.Event {
 	now := audit.MicroTime{Time: l.cfg.Clock()}
 	e := &audit.Event{
 		Level: audit.LevelMetadata, AuditID: newAuditID(), Stage: audit.StageResponseComplete,
-		RequestURI: "/audit/logs/" + l.cfg.ID, Verb: VerbGap, User: audit.UserInfo{Username: self},
+		RequestURI: "/audit/logs/" + l.cfg.ID, Verb: verb, User: audit.UserInfo{Username: Self},
 		ObjectRef:                &audit.ObjectReference{APIGroup: "audit.gatehouse.dev", Resource: "logs", Name: l.cfg.ID},
 		RequestReceivedTimestamp: now, StageTimestamp: now,
 	}
+	return e
+}
+
+// gapEvent is the record of a gap in this log.
+func (l *Log) gapEvent(why string) *audit.Event {
+	e := l.SelfEvent(VerbGap)
 	e.Annotate(audit.AnnotationGap, why)
 	return e
 }

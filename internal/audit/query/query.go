@@ -159,6 +159,9 @@ func (s *search) sealed(info segment.Info) error {
 			return err
 		}
 		for n := range records.Len() {
+			if segment.Kind(records.Prefixed(n)[0]) != segment.KindRecord {
+				continue // dropped by retention
+			}
 			if err := s.record(first[i]+uint64(n), records.Prefixed(n)[1:]); err != nil {
 				return err
 			}

@@ -20,6 +20,10 @@ const (
 	KindHeader
 	KindCheckpoint
 	KindClose
+	// KindDropped stands in sealed segments for a record that retention
+	// removed; its payload is the record's leaf hash, or empty when the whole
+	// block was dropped and only bundle hashes are left.
+	KindDropped
 )
 
 // FrameOverhead is the length of a frame without its payload, PrefixOffset

@@ -93,7 +93,8 @@ func (e *DamageError) Error() string {
 // Item is a record, or a checkpoint standing between records.
 type Item struct {
 	Kind Kind
-	// Index is the record's index; for other kinds, that of the next record.
+	// Index is the record's index, dropped or not; for other kinds, that of the
+	// next record.
 	Index uint64
 	// Payload is valid until the next call.
 	Payload []byte

@@ -35,6 +35,9 @@ type Block struct {
 	// nanoseconds since 1970, so that a query by time can pass it over.
 	Since int64 `json:"s"`
 	Until int64 `json:"u"`
+	// Dropped is set when retention removed every record of the block. Then it
+	// has no bytes.
+	Dropped bool `json:"d,omitempty"`
 }
 
 // Footer closes a sealed segment.
@@ -44,6 +47,8 @@ type Footer struct {
 	// Bundles are the hashes of the bundles of 256 records, concatenated.
 	Bundles []byte  `json:"bundles"`
 	Blocks  []Block `json:"blocks"`
+	// Dropped is how many of the records retention has removed.
+	Dropped uint64 `json:"dropped,omitempty"`
 	// Checkpoint is the last signed one that stood in the raw segment.
 	Checkpoint string `json:"checkpoint,omitempty"`
 }
@@ -62,6 +67,7 @@ type sealed struct {
 	block  int // next to read
 	items  Records
 	next   int // in items
+	gone   int // records of a dropped block still to be passed
 	index  uint64
 	offset int64
 	done   bool
@@ -155,13 +161,13 @@ func (f *Footer) check(info Info, end int64) error {
 	}
 	offset, records := int64(len(sealedMagic)), uint64(0)
 	for _, b := range f.Blocks {
-		if b.Offset != offset || b.Length <= 0 || int64(b.Length) > end-offset || b.Records <= 0 || b.Records > BlockRecords {
+		if b.Offset != offset || b.Length < 0 || (b.Length == 0) != b.Dropped || (b.Dropped && b.Records%merkle.BundleWidth != 0) || int64(b.Length) > end-offset || b.Records <= 0 || b.Records > BlockRecords {
 			return errors.New("footer: blocks do not follow each other")
 		}
 		offset += int64(b.Length)
 		records += uint64(b.Records)
 	}
-	if offset != end || records != f.Records {
+	if offset != end || records != f.Records || f.Dropped > f.Records {
 		return errors.New("footer: blocks do not fill the segment")
 	}
 	return nil
@@ -169,14 +175,15 @@ func (f *Footer) check(info Info, end int64) error {
 
 // Records are the payloads of a block.
 type Records struct {
-	data []byte // each payload after a zero byte
+	data []byte // each payload after its kind byte
 	ends []int
 }
 
 // Len returns how many there are.
 func (r *Records) Len() int { return len(r.ends) }
 
-// Prefixed returns the nth payload after its kind byte.
+// Prefixed returns the nth payload after its kind byte: [KindRecord], or
+// [KindDropped] and a leaf hash.
 func (r *Records) Prefixed(n int) []byte {
 	start := 0
 	if n > 0 {
@@ -189,6 +196,10 @@ func (r *Records) Prefixed(n int) []byte {
 func readBlock(f vfs.File, info Info, b Block, dec *zstd.Decoder, comp []byte, out *Records) ([]byte, error) {
 	damage := func(reason string) error {
 		return &DamageError{File: info.Name, Offset: b.Offset, Reason: reason}
+	}
+	if b.Dropped {
+		out.data, out.ends = out.data[:0], out.ends[:0]
+		return comp, nil
 	}
 	if cap(comp) < b.Length {
 		comp = make([]byte, b.Length)
@@ -208,7 +219,7 @@ func readBlock(f vfs.File, info Info, b Block, dec *zstd.Decoder, comp []byte, o
 		return comp, damage("block does not decompress: " + err.Error())
 	}
 	out.data, out.ends = data, out.ends[:0]
-	// The lengths stand before the bodies, each body after its zero byte.
+	// The lengths stand before the bodies, each body after its kind byte.
 	pos := 0
 	for range b.Records {
 		n, used := binary.Uvarint(data[pos:])
@@ -216,13 +227,19 @@ func readBlock(f vfs.File, info Info, b Block, dec *zstd.Decoder, comp []byte, o
 			return comp, damage("lengths in the block are not valid")
 		}
 		pos += used
+		if n == 0 { // no record is empty: a dropped one
+			n = uint64(len(merkle.Hash{}))
+		}
 		out.ends = append(out.ends, int(n)+1)
 	}
 	out.data = data[pos:]
 	total := 0
 	for i := range out.ends {
 		total += out.ends[i]
-		if total > len(out.data) || out.data[total-out.ends[i]] != byte(KindRecord) {
+		if total > len(out.data) {
+			return comp, damage("lengths and content of the block differ")
+		}
+		if k := Kind(out.data[total-out.ends[i]]); k != KindRecord && (k != KindDropped || out.ends[i] != len(merkle.Hash{})+1) {
 			return comp, damage("lengths and content of the block differ")
 		}
 		out.ends[i] = total
@@ -253,7 +270,8 @@ func OpenSealed(fsys vfs.FS, dir string, info Info) (*Sealed, error) {
 // Footer returns the segment's footer.
 func (s *Sealed) Footer() *Footer { return &s.s.footer }
 
-// Block returns the records of the nth block, valid until the next call.
+// Block returns the records of the nth block, valid until the next call; none
+// when the block is dropped.
 func (s *Sealed) Block(n int) (*Records, error) {
 	var err error
 	s.s.comp, err = readBlock(s.s.f, s.s.info, s.s.footer.Blocks[n], s.s.dec, s.s.comp, &s.s.items)
@@ -268,6 +286,11 @@ func (s *Sealed) Close() error { return s.s.Close() }
 
 func (s *sealed) Next() (Item, error) {
 	for s.next >= s.items.Len() {
+		if s.gone > 0 {
+			s.gone--
+			s.index++
+			return Item{Kind: KindDropped, Index: s.index - 1, Offset: s.offset}, nil
+		}
 		if s.block >= len(s.footer.Blocks) {
 			if s.footer.Checkpoint != "" && !s.done {
 				s.done = true
@@ -282,9 +305,12 @@ func (s *sealed) Next() (Item, error) {
 		}
 		s.block++
 		s.next, s.offset = 0, b.Offset+int64(b.Length)
+		if b.Dropped {
+			s.gone = b.Records
+		}
 	}
 	p := s.items.Prefixed(s.next)
-	item := Item{Kind: KindRecord, Index: s.index, Payload: p[1:], Prefixed: p, Offset: s.footer.Blocks[s.block-1].Offset}
+	item := Item{Kind: Kind(p[0]), Index: s.index, Payload: p[1:], Prefixed: p, Offset: s.footer.Blocks[s.block-1].Offset}
 	s.next++
 	s.index++
 	return item, nil
@@ -292,7 +318,7 @@ func (s *sealed) Next() (Item, error) {
 
 func (s *sealed) SkipTo(index uint64) error {
 	for s.index < index {
-		if s.next >= s.items.Len() && s.block < len(s.footer.Blocks) {
+		if s.next >= s.items.Len() && s.gone == 0 && s.block < len(s.footer.Blocks) {
 			b := s.footer.Blocks[s.block]
 			if s.index+uint64(b.Records) <= index {
 				s.index += uint64(b.Records)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
 )
 
 // Export writes the log, up to its checkpoint, into the empty directory out as
@@ -44,6 +45,11 @@ func (s *Source) Export(ctx context.Context, out string) error {
 		s.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("export audit log: %w", err)
+		}
+		for i, r := range records {
+			if segment.Kind(r[0]) == segment.KindDropped {
+				return fmt.Errorf("export audit log: record %d: %w", bundle*merkle.BundleWidth+uint64(i), ErrDropped)
+			}
 		}
 		if err := write(out, path("entries", bundle, len(records)), entries(records)); err != nil {
 			return err

@@ -132,6 +132,19 @@ func (s *Source) scan(info segment.Info, fn func(index uint64, prefixed []byte) 
 	}
 }
 
+// ErrDropped says that retention removed a record. Its place in the tree can
+// still be proven, but not its content.
+var ErrDropped = errors.New("dropped by retention")
+
+// leaf returns the leaf hash of a record, dropped or not.
+func leaf(prefixed []byte) (h merkle.Hash) {
+	if segment.Kind(prefixed[0]) == segment.KindDropped {
+		copy(h[:], prefixed[1:])
+		return h
+	}
+	return merkle.Leaf(prefixed)
+}
+
 // Checkpoint returns the signed checkpoint that everything here is under.
 func (s *Source) Checkpoint() []byte { return s.signed }
 
@@ -189,6 +202,9 @@ func (s *Source) scanBlocks(info segment.Info, first uint64, fn func(uint64, []b
 			index += uint64(block.Records)
 			continue
 		}
+		if block.Dropped {
+			return fmt.Errorf("record %d: %w", max(index, first), ErrDropped)
+		}
 		records, err := r.Block(i)
 		if err != nil {
 			return err
@@ -214,7 +230,11 @@ func (s *Source) Record(index uint64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return records[index%merkle.BundleWidth][1:], nil
+	r := records[index%merkle.BundleWidth]
+	if segment.Kind(r[0]) == segment.KindDropped {
+		return nil, fmt.Errorf("record %d: %w", index, ErrDropped)
+	}
+	return r[1:], nil
 }
 
 // ReadHashes implements tlog.HashReader.
@@ -250,7 +270,7 @@ func (s *Source) node(level int, n uint64) (merkle.Hash, error) {
 		}
 		at := first % merkle.BundleWidth
 		for _, r := range records[at : at+1<<level] {
-			hashes = append(hashes, merkle.Leaf(r))
+			hashes = append(hashes, leaf(r))
 		}
 	}
 	return merkle.Root(hashes), nil

@@ -72,6 +72,8 @@ type Report struct {
 	Records  uint64 `json:"records"`
 	Signed   uint64 `json:"signed"`
 	Segments int    `json:"segments"`
+	// Dropped records were removed by retention; their hashes were checked.
+	Dropped uint64 `json:"dropped,omitempty"`
 	// Checkpoints were valid and agree with the records, Anchors of those came
 	// from elsewhere.
 	Checkpoints int       `json:"checkpoints"`

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,15 @@ type check struct {
 	index   uint64 // of the next record
 	lastAt  int64
 	hasLast bool
+
+	cut     []cut             // segments of which retention dropped something
+	notices map[uint64]uint64 // dropped records announced, by first record of the segment
+}
+
+// cut is a segment that lacks records.
+type cut struct {
+	file                 string
+	first, last, dropped uint64
 }
 
 func (c *check) run(ctx context.Context) error {
@@ -272,9 +282,20 @@ func (c *check) sealed(ctx context.Context, info segment.Info) error {
 	defer s.Close()
 	footer := s.Footer()
 	c.header(footer.Header, info)
-	bundle := 0
+	if footer.Dropped > 0 {
+		c.cut = append(c.cut, cut{info.Name, info.First, info.First + footer.Records - 1, footer.Dropped})
+	}
+	bundle, dropped := 0, uint64(0)
 	var leaves []merkle.Hash
 	for i, block := range footer.Blocks {
+		if block.Dropped {
+			for range block.Records / merkle.BundleWidth {
+				c.bundle(footer.Bundle(bundle))
+				bundle++
+			}
+			dropped += uint64(block.Records)
+			continue
+		}
 		records, err := s.Block(i)
 		if err != nil {
 			var d *segment.DamageError
@@ -295,8 +316,14 @@ func (c *check) sealed(ctx context.Context, info segment.Info) error {
 		}
 		for n := range records.Len() {
 			prefixed := records.Prefixed(n)
-			c.record(prefixed, info.Name, block.Offset)
-			h := merkle.Leaf(prefixed)
+			var h merkle.Hash
+			if segment.Kind(prefixed[0]) == segment.KindDropped {
+				copy(h[:], prefixed[1:])
+				dropped++
+			} else {
+				c.record(prefixed, info.Name, block.Offset)
+				h = merkle.Leaf(prefixed)
+			}
 			c.leaf(h)
 			if leaves = append(leaves, h); len(leaves) < merkle.BundleWidth {
 				continue
@@ -310,6 +337,10 @@ func (c *check) sealed(ctx context.Context, info segment.Info) error {
 		if err := c.tick(ctx); err != nil {
 			return err
 		}
+	}
+	c.r.Dropped += dropped
+	if dropped > footer.Dropped {
+		c.r.fault(Fault{Kind: Altered, File: info.Name, Offset: -1, Records: true, First: info.First, Last: c.index - 1, Detail: fmt.Sprintf("%d records are dropped, the footer says %d", dropped, footer.Dropped)})
 	}
 	return nil
 }
@@ -330,9 +361,29 @@ func (c *check) record(prefixed []byte, file string, offset int64) {
 		c.r.Since = entry.At
 	}
 	c.lastAt, c.hasLast, c.r.Until = at, true, entry.At
-	if entry.Site == "" && isGap(entry.Event) {
-		if e, err := audit.Decode(entry.Event); err == nil && e.Verb == ledger.VerbGap && len(c.r.Gaps) < maxFaults {
+	if entry.Site == "" && isSelf(entry.Event) {
+		c.self(entry)
+	}
+}
+
+// self reads what the log says about itself.
+func (c *check) self(entry segment.Entry) {
+	e, err := audit.Decode(entry.Event)
+	if err != nil || e.User.Username != ledger.Self {
+		return
+	}
+	switch e.Verb {
+	case ledger.VerbGap:
+		if len(c.r.Gaps) < maxFaults {
 			c.r.Gaps = append(c.r.Gaps, Gap{Record: c.index, At: entry.At, Why: e.Annotations[audit.AnnotationGap]})
+		}
+	case ledger.VerbRetain:
+		var n ledger.RetentionNotice
+		if json.Unmarshal([]byte(e.Annotations[ledger.AnnotationRetention]), &n) == nil {
+			if c.notices == nil {
+				c.notices = map[uint64]uint64{}
+			}
+			c.notices[n.First] += n.Dropped
 		}
 	}
 }
@@ -357,7 +408,11 @@ func (c *check) bundle(h merkle.Hash) {
 // compare holds the tree against the checkpoints of its size.
 func (c *check) compare() {
 	for c.next < len(c.claims) && c.claims[c.next].Size < c.index {
-		c.next++ // inside a bundle that could not be read
+		// Inside a bundle of which only the hash is left.
+		if cl := c.claims[c.next]; cl.anchor && !c.lost {
+			c.r.Unsure = append(c.r.Unsure, fmt.Sprintf("%s, of %d records, could not be compared: the records around it were dropped or damaged", cl.file, cl.Size))
+		}
+		c.next++
 	}
 	if c.lost || c.next >= len(c.claims) || c.claims[c.next].Size != c.index {
 		return
@@ -397,6 +452,12 @@ func (c *check) finish() {
 			r.fault(Fault{Kind: Truncated, File: cl.file, Offset: cl.offset, Records: true, First: c.index, Last: cl.Size - 1, Detail: fmt.Sprintf("the log ends with record count %d, but a checkpoint covers %d", c.index, cl.Size)})
 		}
 		r.Signed = max(r.Signed, cl.Size)
+	}
+	for _, k := range c.cut {
+		// More may be announced than dropped: a crash between the two.
+		if c.notices[k.first] < k.dropped {
+			r.fault(Fault{Kind: Missing, File: k.file, Offset: -1, Records: true, First: k.first, Last: k.last, Detail: fmt.Sprintf("%d records were dropped, the log says so of %d", k.dropped, c.notices[k.first])})
+		}
 	}
 	if c.index > r.Signed {
 		r.Unsure = append(r.Unsure, fmt.Sprintf("the last %d records are not under a checkpoint: that they were altered, dropped or added cannot be excluded", c.index-r.Signed))

@@ -1,0 +1,267 @@
+package retention_test
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/follow"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/retention"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/verify"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs/crashfs"
+)
+
+var testKey = ed25519.NewKeyFromSeed([]byte("0123456789abcdef0123456789abcdef"))
+
+const day = 24 * time.Hour
+
+// clock is set by the test and read by the log's goroutines.
+type clock chan time.Time
+
+func newClock() clock {
+	c := make(clock, 1)
+	c <- time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return c
+}
+
+func (c clock) now() time.Time          { t := <-c; c <- t; return t }
+func (c clock) advance(d time.Duration) { c <- (<-c).Add(d) }
+
+func open(t *testing.T, fsys *crashfs.FS, c clock) *ledger.Log {
+	t.Helper()
+	l, err := ledger.Open("log", ledger.Config{ID: "r1", Origin: "gatehouse.test/audit/r1", Key: testKey, FS: fsys, SegmentRecords: 2048, Clock: c.now, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// write appends count events: every third a change, every tenth denied.
+func write(t *testing.T, l *ledger.Log, from, to int) {
+	t.Helper()
+	for i := from; i < to; i++ {
+		e := &audit.Event{Level: audit.LevelMetadata, AuditID: fmt.Sprint(i), Stage: audit.StageResponseComplete, Verb: "get", User: audit.UserInfo{Username: "jane"}}
+		if i%3 == 0 {
+			e.Verb = "update"
+		}
+		if i%10 == 0 {
+			e.Annotate(audit.AnnotationDecision, "forbid")
+		}
+		if err := l.Append(t.Context(), e, audit.Buffered); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func kept(t *testing.T, fsys *crashfs.FS) map[uint64]bool {
+	t.Helper()
+	out := map[uint64]bool{}
+	if err := query.Run(t.Context(), fsys, "log", query.Filter{User: "jane"}, func(m query.Match) error { out[m.Index] = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestByClass drops reads after 90 days and everything but denials after 180:
+// the tree, every checkpoint and every other proof stay as they were.
+func TestByClass(t *testing.T) {
+	t.Parallel()
+	fsys, c := crashfs.New(1), newClock()
+	l := open(t, fsys, c)
+	write(t, l, 0, 2500) // 0…2047 are sealed, the rest is in the active segment
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	anchors := [][]byte{l.Stats().Checkpoint}
+	before := len(fsys.Content("log/" + segment.SealedName(0)))
+	c.advance(100 * day)
+	l = open(t, fsys, c)
+	k, err := retention.New(l, fsys, retention.Policy{retention.ClassRead: 90 * day, retention.ClassChange: 180 * day}, c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := k.Apply(t.Context(), 2000); err != nil || n != 0 {
+		t.Fatalf("a sink still needs record 2000, but %d were dropped, %v", n, err)
+	}
+	isRead := func(i int) bool { return i%3 != 0 && i%10 != 0 }
+	isChange := func(i int) bool { return i%3 == 0 && i%10 != 0 }
+	check := func(step string, gone func(i int) bool) {
+		t.Helper()
+		got, want := kept(t, fsys), 0
+		for i := range 2500 {
+			dropped := i < 2048 && gone(i)
+			if dropped {
+				want++
+			}
+			if got[uint64(i)] == dropped {
+				t.Fatalf("%s: record %d kept: %v", step, i, got[uint64(i)])
+			}
+		}
+		r, err := verify.Log(t.Context(), "log", verify.Options{FS: fsys, Keys: []string{l.VerifierKey()}, Anchors: anchors})
+		if err != nil || !r.OK() || r.Dropped != uint64(want) || r.Anchors != len(anchors) {
+			t.Fatalf("%s: %+v %v, want %d dropped", step, r, err, want)
+		}
+		records, err := follow.New(fsys, "log", 0).Read(nil, 10_000, 2500)
+		if err != nil || len(records) != 2500-want {
+			t.Fatalf("%s: %d records followed, %v", step, len(records), err)
+		}
+	}
+	if n, err := k.Apply(t.Context(), 2500); err != nil || n == 0 {
+		t.Fatalf("%d dropped, %v", n, err)
+	}
+	check("after 100 days", isRead)
+	if n, err := k.Apply(t.Context(), 2500); err != nil || n != 0 {
+		t.Fatalf("again: %d dropped, %v", n, err)
+	}
+	c.advance(100 * day)
+	if _, err := k.Apply(t.Context(), 2500); err != nil {
+		t.Fatal(err)
+	}
+	check("after 200 days", func(i int) bool { return isRead(i) || isChange(i) })
+	// A hash is left of each: never more than that.
+	if after := len(fsys.Content("log/" + segment.SealedName(0))); after > before+2048*34 {
+		t.Errorf("%d bytes before, %d after", before, after)
+	}
+
+	// What is kept can still be proven, what is not says so.
+	s, err := tiles.Open(fsys, "log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Proof(10); err != nil {
+		t.Error(err)
+	}
+	if _, _, err := s.Proof(11); !errors.Is(err, tiles.ErrDropped) {
+		t.Error(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEverything drops a whole segment and keeps the hashes of its bundles.
+func TestEverything(t *testing.T) {
+	t.Parallel()
+	fsys, c := crashfs.New(1), newClock()
+	l := open(t, fsys, c)
+	write(t, l, 0, 2100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(10 * day)
+	l = open(t, fsys, c)
+	all := retention.Policy{retention.ClassRead: day, retention.ClassChange: day, retention.ClassDenial: day, retention.ClassReview: day}
+	k, err := retention.New(l, fsys, all, c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := k.Apply(t.Context(), 2100); err != nil || n != 2048 {
+		t.Fatalf("%d dropped, %v", n, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if size := len(fsys.Content("log/" + segment.SealedName(0))); size > 2000 {
+		t.Errorf("%d bytes are left of an empty segment", size)
+	}
+	l = open(t, fsys, c) // goes on over it
+	write(t, l, 3000, 3010)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := verify.Log(t.Context(), "log", verify.Options{FS: fsys})
+	if err != nil || !r.OK() || r.Dropped != 2048 {
+		t.Fatalf("%+v %v", r, err)
+	}
+}
+
+// TestDropWithoutRecord: whoever cuts records out by the same means, but
+// without the record of it, is found.
+func TestDropWithoutRecord(t *testing.T) {
+	t.Parallel()
+	fsys, c := crashfs.New(1), newClock()
+	l := open(t, fsys, c)
+	write(t, l, 0, 2100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := segment.NewSealer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := 0
+	if n, err := s.Prune(fsys, "log", 0, func(segment.Entry) bool { index++; return index != 700 }); err != nil || n != 1 {
+		t.Fatalf("%d %v", n, err)
+	}
+	r, err := verify.Log(t.Context(), "log", verify.Options{FS: fsys})
+	if err != nil || len(r.Faults) != 1 || r.Faults[0].Kind != verify.Missing || !strings.Contains(r.Faults[0].Detail, "1 records were dropped, the log says so of 0") {
+		t.Fatalf("%+v %v", r, err)
+	}
+}
+
+// TestCrash cuts retention off at every operation: what is left verifies, and
+// a second run completes it.
+func TestCrash(t *testing.T) {
+	t.Parallel()
+	base, c := crashfs.New(1), newClock()
+	l := open(t, base, c)
+	write(t, l, 0, 2100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(10 * day)
+	policy := retention.Policy{retention.ClassRead: day}
+	for point := 1; ; point++ {
+		fsys := base.Clone()
+		l := open(t, fsys, c)
+		k, err := retention.New(l, fsys, policy, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fsys.CrashAt(point)
+		_, err = k.Apply(t.Context(), 2100)
+		finished := err == nil
+		_ = l.Close()
+		fsys.CrashAt(0)
+		if point%2 == 0 {
+			fsys = fsys.PowerLoss()
+		} else {
+			fsys = fsys.Kill()
+		}
+		l = open(t, fsys, c)
+		if k, err = retention.New(l, fsys, policy, c.now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Apply(t.Context(), 2100); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := verify.Log(t.Context(), "log", verify.Options{FS: fsys})
+		if err != nil || !r.OK() || r.Dropped == 0 {
+			t.Fatalf("point %d: %+v %v", point, r, err)
+		}
+		if finished && point > 3 {
+			return
+		}
+	}
+}
+
+func TestPolicyIsChecked(t *testing.T) {
+	t.Parallel()
+	for _, p := range []retention.Policy{{retention.ClassLog: 100 * day}, {"all": 100 * day}, {retention.ClassRead: time.Hour}} {
+		if _, err := retention.New(nil, nil, p, nil); err == nil {
+			t.Errorf("%v was accepted", p)
+		}
+	}
+}
