@@ -75,11 +75,13 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 	if err := syscall.Kill(store.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, noticesWithin, "decisions are refused while etcd is silent", func() bool { return c.lists("lab") == http.StatusServiceUnavailable })
+	took := eventually(t, noticesWithin, "decisions are refused while etcd is silent", func() bool { return c.lists("lab") == http.StatusServiceUnavailable })
 	if err := syscall.Kill(store.PID(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, noticesWithin, "decisions go on once etcd is back", func() bool { return c.lists("lab") == http.StatusForbidden })
+	back := eventually(t, noticesWithin, "decisions go on once etcd is back", func() bool { return c.lists("lab") == http.StatusForbidden })
+
+	t.Logf("refused %v after etcd fell silent, deciding %v after it came back", took.Round(time.Millisecond), back.Round(time.Millisecond))
 
 	// A replica with another root key must not start.
 	dir := filepath.Join(t.TempDir(), "other")
