@@ -165,7 +165,9 @@ func newRaw(f vfs.File, info Info) (*raw, error) {
 		return nil, err
 	}
 	if string(magic) != rawMagic {
-		return nil, r.damage("not the start of a log segment", len(magic) < len(rawMagic))
+		// After a power failure the size may be there before the content.
+		unwritten := len(magic) < len(rawMagic) || bytes.Count(magic, []byte{0}) == len(magic)
+		return nil, r.damage("not the start of a log segment", unwritten)
 	}
 	r.offset = int64(len(rawMagic))
 	item, err := r.Next()
