@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs/crashfs"
 )
 
@@ -35,5 +36,47 @@ func TestSegmentJustBegun(t *testing.T) {
 		if r := mustVerify(t, fsys, "log"); r.Records < 201 {
 			t.Errorf("%s: %d records", name, r.Records)
 		}
+	}
+}
+
+// TestPowerLossOverManySegments: one group can begin several segments; none of
+// it was acknowledged, and any part of it may be missing.
+func TestPowerLossOverManySegments(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(150) {
+		fsys := crashfs.New(seed)
+		cfg := testConfig()
+		cfg.FS, cfg.SegmentRecords = fsys, 256
+		l := mustOpen(t, "log", cfg)
+		if err := l.Append(t.Context(), sample(0), audit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		list := make([]audit.Event, 1200)
+		for i := range list {
+			list[i] = *tiny()
+			list[i].AuditID = sample(i).AuditID
+		}
+		// The writes of the batch are 10 operations or more (5 parts, 4 new
+		// segments with their syncs); stop at a different one each time.
+		fsys.CrashAt(1 + int(seed)%25)
+		_, batchErr := l.AppendBatch(t.Context(), "alpha", list)
+		_ = l.Close()
+		fsys = fsys.PowerLoss()
+		cfg.FS = fsys
+		l, err := ledger.Open("log", cfg)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%v", seed, err, fsys.Names())
+		}
+		if err := l.Append(t.Context(), sample(5000), audit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ids := readIDs(t, fsys, "log")
+		if ids[sample(5000).AuditID] != 1 || (batchErr == nil && ids[sample(1199).AuditID] != 1) {
+			t.Fatalf("seed %d: acknowledged records are missing", seed)
+		}
+		mustVerify(t, fsys, "log")
 	}
 }

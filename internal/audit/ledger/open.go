@@ -106,23 +106,31 @@ func (l *Log) recover() (*recovery, error) {
 		return r, l.start(0)
 	}
 	s := scan{l: l, r: r, head: head}
+	// Sealed segments were synced as a whole, so an interrupted write can only
+	// have hit what follows the last of them.
+	lastSealed := -1
+	for i, info := range infos {
+		if info.Sealed {
+			lastSealed = i
+		}
+	}
 	for i, info := range infos {
 		last := i == len(infos)-1
 		// A segment is begun before the end of the one before is synced. If
-		// that end was lost, nothing in the new one was acknowledged either.
-		if last && i > 0 && !info.Sealed && !infos[i-1].Sealed && info.First > l.t.tree.Size() {
-			if err := l.setAside(info.Name); err != nil {
-				return nil, err
+		// that end was lost, nothing behind it was acknowledged either, unless
+		// a checkpoint covers it.
+		if i > lastSealed+1 && info.First > l.t.tree.Size() && (head == nil || head.Size <= l.t.tree.Size()) {
+			for _, lost := range infos[i:] {
+				if err := l.setAside(lost.Name); err != nil {
+					return nil, err
+				}
 			}
 			break
 		}
 		if info.First != l.t.tree.Size() {
 			return nil, fmt.Errorf("%s: expected the segment that begins with record %d", info.Name, l.t.tree.Size())
 		}
-		// Only the last segment may end torn, or the last but one when the
-		// last was just begun.
-		mayTear := !info.Sealed && i >= len(infos)-2
-		if err := s.segment(info, mayTear); err != nil {
+		if err := s.segment(info, i > lastSealed); err != nil {
 			return nil, err
 		}
 		if !last && s.torn && s.end > 0 && infos[i+1].First == l.t.tree.Size() {
