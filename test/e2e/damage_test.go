@@ -231,8 +231,7 @@ const configHead = "apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configurati
 func configure(t *testing.T, etcd *harness.Etcd) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "gatehouse.yaml")
-	// Replicas share one issuer, wherever each listens.
-	text := configHead + fmt.Sprintf("tokens:\n  issuer: https://gatehouse.example\nstorage:\n  etcd:\n    endpoints: [%q]\n    caFile: %q\n    certFile: %q\n    keyFile: %q\n",
+	text := configHead + fmt.Sprintf("storage:\n  etcd:\n    endpoints: [%q]\n    caFile: %q\n    certFile: %q\n    keyFile: %q\n",
 		etcd.URL, etcd.CAFile, etcd.CertFile, etcd.KeyFile)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -248,59 +247,4 @@ func startEtcd(t *testing.T) *harness.Etcd {
 	}
 	t.Cleanup(etcd.Kill)
 	return etcd
-}
-
-// Two replicas on one external etcd, with one root key, are one control plane.
-// When the etcd is gone, neither is ready.
-func TestExternalEtcd(t *testing.T) {
-	t.Parallel()
-	etcd := startEtcd(t)
-	config := configure(t, etcd)
-	first := start(t, "--config", config)
-	k := as(t, first)
-	k.namespace("two")
-	k.run("create", "serviceaccount", "robot", "-n", "two")
-	token := strings.TrimSpace(k.run("create", "token", "robot", "-n", "two"))
-
-	// The second replica is given the root key, and nothing else.
-	dir := filepath.Join(t.TempDir(), "data")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	key, err := os.ReadFile(filepath.Join(first.DataDir, "root.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "root.key"), key, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	second, err := harness.StartGatehouse(t.Context(), dir, "--config", config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(second.Kill)
-	as(t, second).shows([]string{"robot"}, "get", "serviceaccounts", "-n", "two")
-	robot := withToken(t, second, token)
-	robot.shows([]string{"system:serviceaccount:two:robot"}, "auth", "whoami")
-	k.run("create", "rolebinding", "robot", "-n", "two", "--clusterrole=view", "--serviceaccount=two:robot")
-	eventually(t, commandWithin, "a binding made on one replica counts on the other", func() bool {
-		return robot.exec("", "get", "configmaps", "-n", "two").Code == 0
-	})
-
-	etcd.Kill()
-	for _, replica := range []*harness.Gatehouse{first, second} {
-		c := bareClient(t, replica)
-		eventually(t, 15*time.Second, "a replica without its etcd is not ready", func() bool {
-			code, _ := c.send("GET", "/readyz", nil, nil)
-			return code == 503 || code == 500
-		})
-		if code, body := c.send("GET", "/livez", nil, nil); code != 200 {
-			t.Errorf("a replica without its etcd should wait for it, not be restarted: %d %s", code, body)
-		}
-	}
-	// It does not decide on what it remembers.
-	review := []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"system:serviceaccount:two:robot","resourceAttributes":{"verb":"get","resource":"configmaps","namespace":"two"}}}`)
-	if code, body := adminClient(t, first).send("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", nil, review); code != 503 {
-		t.Errorf("a decision on stale policy: %d %s", code, body)
-	}
 }

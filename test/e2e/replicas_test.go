@@ -20,11 +20,8 @@ const noticesWithin = 15 * time.Second
 // on policy that may be out of date.
 func TestReplicasOnAnExternalEtcd(t *testing.T) {
 	t.Parallel()
-	store, err := harness.StartEtcd(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Kill() })
+	store := startEtcd(t)
+	config := configure(t, store)
 	replica := func(rootKey string) *harness.Gatehouse {
 		dir := filepath.Join(t.TempDir(), "data")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -38,12 +35,6 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "root.key"), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}
-		config := filepath.Join(t.TempDir(), "gatehouse.yaml")
-		text := "apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configuration\nstorage:\n  etcd:\n    endpoints: [" + store.URL + "]\n" +
-			"    caFile: " + store.CAFile + "\n    certFile: " + store.CertFile + "\n    keyFile: " + store.KeyFile + "\n"
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
 		}
 		g, err := harness.StartGatehouse(t.Context(), dir, "--config", config)
 		if err != nil {
@@ -76,6 +67,17 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := eventually(t, noticesWithin, "decisions are refused while etcd is silent", func() bool { return c.lists("lab") == http.StatusServiceUnavailable })
+	// It is not ready, but it lives: starting it anew would not help.
+	probe := bareClient(t, first)
+	if code, body := probe.send(http.MethodGet, "/readyz", nil, nil); code < 500 {
+		t.Errorf("/readyz while etcd is silent: %d %.200s", code, body)
+	}
+	if code, body := probe.send(http.MethodGet, "/livez", nil, nil); code != http.StatusOK {
+		t.Errorf("/livez while etcd is silent: %d %.200s", code, body)
+	}
+	if _, code := adminClient(t, first).ask(sar1, question("ada", "get", "configmaps", "lab")); code != http.StatusServiceUnavailable {
+		t.Errorf("a review while etcd is silent: %d", code)
+	}
 	if err := syscall.Kill(store.PID(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +88,6 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 	// A replica with another root key must not start.
 	dir := filepath.Join(t.TempDir(), "other")
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	config := filepath.Join(t.TempDir(), "gatehouse.yaml")
-	text := "apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configuration\nstorage: {etcd: {endpoints: [" + store.URL + "], caFile: " + store.CAFile + ", certFile: " + store.CertFile + ", keyFile: " + store.KeyFile + "}}\n"
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	refusesToStart(t, []string{"root key"}, "--config", config, "--data-dir", dir)
