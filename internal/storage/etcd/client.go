@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 )
 
 // dialTimeout bounds how long an unreachable etcd holds a start up.
@@ -31,7 +30,6 @@ func Connect(ctx context.Context, at Endpoints, log *slog.Logger) (*clientv3.Cli
 		DialTimeout:          dialTimeout,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithBlock()}, //nolint:staticcheck // the dial timeout needs it
 		Logger:               zap.New(newBridge(log)),
 	}
 	if at.CAFile != "" || at.CertFile != "" {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // verify opens the database file as etcd would, but where a damage becomes an
@@ -45,7 +46,7 @@ func verify(dir string) (err error) {
 	}
 	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second, PreLoadFreelist: true})
 	if err != nil {
-		if errors.Is(err, bolt.ErrTimeout) {
+		if errors.Is(err, bolterrors.ErrTimeout) {
 			return fmt.Errorf("etcd data in %s is in use by another process", dir)
 		}
 		return fmt.Errorf("etcd data in %s is damaged: %w; restore a backup", dir, err)
