@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
 	"sync"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -139,57 +138,6 @@ func (l *Log) add(g *group, frames []byte, records int, durable bool) {
 
 // unwritable is the public text of every storage error.
 const unwritable = "the audit log cannot be written"
-
-// dedupKey identifies an event of a site: site, auditID and stage, hashed so
-// that the window's memory is fixed.
-type dedupKey [16]byte
-
-func keyOf(site, auditID string, stage string) (k dedupKey) {
-	var b [512]byte
-	s := append(b[:0], site...)
-	s = append(append(s, 0), auditID...)
-	s = append(append(s, 0), stage...)
-	sum := sha256.Sum256(s)
-	copy(k[:], sum[:])
-	return k
-}
-
-// window remembers the newest keys. A nil group means that the event is on
-// disk. It is guarded by Log.mu.
-type window struct {
-	size   int
-	groups map[dedupKey]*group
-	ring   []dedupKey // grows up to size
-	next   int
-}
-
-func newWindow(size int) window {
-	return window{size: size, groups: make(map[dedupKey]*group)}
-}
-
-func (w *window) put(k dedupKey, g *group) {
-	if len(w.ring) < w.size {
-		w.ring = append(w.ring, k)
-	} else {
-		delete(w.groups, w.ring[w.next])
-		w.ring[w.next] = k
-		w.next = (w.next + 1) % len(w.ring)
-	}
-	w.groups[k] = g
-}
-
-// settle marks keys as on disk, or forgets them when their group failed.
-func (w *window) settle(keys []dedupKey, g *group, failed bool) {
-	for _, k := range keys {
-		if held, ok := w.groups[k]; ok && held == g {
-			if failed {
-				delete(w.groups, k)
-			} else {
-				w.groups[k] = nil
-			}
-		}
-	}
-}
 
 // AppendBatch implements [audit.BatchRecorder]. The whole list is validated
 // before anything of it is taken.

@@ -14,10 +14,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 )
 
-// dedupAge is how far back site events are remembered across a restart. A
-// stock kube-apiserver gives up repeating a batch after two minutes.
-const dedupAge = 15 * time.Minute
-
 // Open opens the log in dir, creating it if there is none, and starts its
 // goroutines. After an unclean stop it cuts off a torn tail and records the
 // gap. A directory that is damaged before the newest checkpoint, that belongs
@@ -147,6 +143,9 @@ func (l *Log) recover() (*recovery, error) {
 	if head != nil && head.Size > size {
 		return nil, fmt.Errorf("damaged: the log holds %d records, its checkpoint covers %d", size, head.Size)
 	}
+	if err := s.rememberSealed(infos); err != nil {
+		return nil, err
+	}
 	if err := l.resume(&s); err != nil {
 		return nil, err
 	}
@@ -227,6 +226,7 @@ type scan struct {
 	end     int64
 	torn    bool
 	records uint64
+	keys    []dedupKey // of recent site events in raw segments
 }
 
 func (s *scan) segment(info segment.Info, mayTear bool) error {
@@ -287,7 +287,7 @@ func (s *scan) record(item segment.Item) error {
 	}
 	s.r.lastAt = entry.At
 	s.records++
-	l.remember(entry)
+	s.keys = s.remember(s.keys, entry)
 	if h, complete := l.t.tree.Append(merkle.Leaf(item.Prefixed)); complete {
 		s.bundles = append(s.bundles, h)
 	}
@@ -297,8 +297,7 @@ func (s *scan) record(item segment.Item) error {
 	return nil
 }
 
-// sealed takes a sealed segment from its footer, and reads its records only if
-// site events in it are recent enough to be sent again.
+// sealed takes a sealed segment from its footer.
 func (s *scan) sealed(info segment.Info) error {
 	l := s.l
 	footer, err := segment.ReadFooter(l.cfg.FS, l.dir, info)
@@ -317,43 +316,8 @@ func (s *scan) sealed(info segment.Info) error {
 			return fmt.Errorf("damaged: the first %d records are not those that the checkpoint signed", s.head.Size)
 		}
 	}
-	newest := time.Unix(0, footer.Blocks[len(footer.Blocks)-1].Until)
-	s.r.lastAt = newest
-	if l.cfg.Clock().Sub(newest) > dedupAge {
-		return nil
-	}
-	reader, err := segment.OpenReader(l.cfg.FS, l.dir, info)
-	if err != nil {
-		return err
-	}
-	defer reader.Close()
-	for {
-		item, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if item.Kind != segment.KindRecord {
-			continue
-		}
-		entry, err := segment.ParseEntry(item.Payload)
-		if err != nil {
-			return fmt.Errorf("damaged: record %d: %w", item.Index, err)
-		}
-		l.remember(entry)
-	}
-}
-
-// remember puts a recent site event back into the window of duplicates.
-func (l *Log) remember(entry segment.Entry) {
-	if entry.Site == "" || l.cfg.Clock().Sub(entry.At) > dedupAge {
-		return
-	}
-	if auditID, stage, ok := audit.Identify(entry.Event); ok {
-		l.dedup.put(keyOf(entry.Site, auditID, stage), nil)
-	}
+	s.r.lastAt = time.Unix(0, footer.Blocks[len(footer.Blocks)-1].Until)
+	return nil
 }
 
 // resume opens the last segment for writing, or begins the next.

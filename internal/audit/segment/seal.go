@@ -106,6 +106,9 @@ func (s *Sealer) write(out vfs.File, r Reader, bundles []merkle.Hash) error {
 			if err := w.add(item.Prefixed, entry.At.UnixNano()); err != nil {
 				return err
 			}
+			if entry.Site != "" {
+				w.footer.Sites++
+			}
 			if !given {
 				s.leaves = append(s.leaves, merkle.Leaf(item.Prefixed))
 				if len(s.leaves) == merkle.BundleWidth {
@@ -262,7 +265,7 @@ func (s *Sealer) prune(out vfs.File, r *Sealed, keep func(Entry) bool) (uint64, 
 	if err != nil {
 		return 0, err
 	}
-	w.footer.Bundles, w.footer.Checkpoint = old.Bundles, old.Checkpoint
+	w.footer.Bundles, w.footer.Checkpoint, w.footer.Sites = old.Bundles, old.Checkpoint, old.Sites
 	for i, b := range old.Blocks {
 		if b.Dropped {
 			if err := w.gone(b); err != nil {

@@ -47,6 +47,8 @@ type Footer struct {
 	// Bundles are the hashes of the bundles of 256 records, concatenated.
 	Bundles []byte  `json:"bundles"`
 	Blocks  []Block `json:"blocks"`
+	// Sites is how many records sites had sent when the segment was sealed.
+	Sites uint64 `json:"sites,omitempty"`
 	// Dropped is how many of the records retention has removed.
 	Dropped uint64 `json:"dropped,omitempty"`
 	// Checkpoint is the last signed one that stood in the raw segment.
