@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// dependencies is the part of `go mod edit -json` that needs reasons: what a
-// module asks for itself, and the programs it runs.
-func dependencies(t *testing.T, dir string) []string {
+// dependencies returns what go.mod names: all of it, and the part that needs
+// reasons, which is what the module asks for itself and the programs it runs.
+func dependencies(t *testing.T, dir string) (all, asked []string) {
 	t.Helper()
 	var mod struct {
 		Require []struct {
@@ -23,16 +23,16 @@ func dependencies(t *testing.T, dir string) []string {
 	if err := json.Unmarshal(goCommand(t, dir, "mod", "edit", "-json"), &mod); err != nil {
 		t.Fatal(err)
 	}
-	var paths []string
 	for _, r := range mod.Require {
+		all = append(all, r.Path)
 		if !r.Indirect {
-			paths = append(paths, r.Path)
+			asked = append(asked, r.Path)
 		}
 	}
 	for _, tool := range mod.Tool {
-		paths = append(paths, tool.Path)
+		all, asked = append(all, tool.Path), append(asked, tool.Path)
 	}
-	return paths
+	return all, asked
 }
 
 // reasons reads docs/dependencies.md: under the heading that names a go.mod, a
@@ -71,14 +71,14 @@ func TestDependenciesHaveReasons(t *testing.T) {
 		}
 		section := written[file]
 		delete(written, file)
-		required := dependencies(t, dir)
-		for _, path := range required {
+		all, asked := dependencies(t, dir)
+		for _, path := range asked {
 			if len(strings.Fields(section[path])) < 3 {
 				t.Errorf("docs/dependencies.md gives no reason for %s of %s", path, file)
 			}
 		}
 		for path := range section {
-			if !slices.Contains(required, path) {
+			if !slices.Contains(all, path) {
 				t.Errorf("docs/dependencies.md explains %s, which %s does not require", path, file)
 			}
 		}
