@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -40,8 +39,8 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// ids are drawn once, so that the measurement is not of crypto/rand; a writer
-// changes the last digits.
+// ids are drawn once, so that the measurement is not of crypto/rand; writers
+// vary them.
 func ids(writers int) [][]byte {
 	out := make([][]byte, writers)
 	for i := range out {
@@ -52,21 +51,22 @@ func ids(writers int) [][]byte {
 
 const hexDigits = "0123456789abcdef"
 
-// vary makes the id of the nth event: as random as the first.
+// vary makes the id of the nth event of writer w, as random as a UUID: what
+// repeats in ids would flatter the compression.
 func vary(id []byte, w, n int) string {
-	h := (uint64(n)<<20 | uint64(w)) * 0x9E3779B97F4A7C15
-	h ^= h >> 29
-	h *= 0xBF58476D1CE4E5B9
-	h ^= h >> 32
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], h)
+	seed := uint64(n)<<20 | uint64(w)
 	at := 0
-	for _, c := range b {
-		for _, d := range [2]byte{c >> 4, c & 15} {
+	for word := range uint64(2) {
+		h := (seed + word*0x632BE59BD9B4E019 + 1) * 0x9E3779B97F4A7C15
+		h ^= h >> 29
+		h *= 0xBF58476D1CE4E5B9
+		h ^= h >> 32
+		for range 16 {
 			for id[at] == '-' {
 				at++
 			}
-			id[at] = hexDigits[d]
+			id[at] = hexDigits[h&15]
+			h >>= 4
 			at++
 		}
 	}
