@@ -26,11 +26,18 @@ func (f *Frame) Get(ctx context.Context, gr schema.GroupResource, namespace, nam
 	if !ok {
 		return nil, fmt.Errorf("get %s: not a stored kind", gr)
 	}
-	obj, err := s.Store.Get(request.WithNamespace(ctx, namespace), name, &metav1.GetOptions{})
+	obj, err := s.Store.Get(about(ctx, gr, namespace), name, &metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
 	return obj.(resource.Object), nil
+}
+
+// about says what an in-process call is about. The storage names its errors
+// after the request in the context, which may be about another kind.
+func about(ctx context.Context, gr schema.GroupResource, namespace string) context.Context {
+	ctx = request.WithRequestInfo(ctx, &request.RequestInfo{IsResourceRequest: true, APIGroup: gr.Group, Resource: gr.Resource, Namespace: namespace})
+	return request.WithNamespace(ctx, namespace)
 }
 
 // Modify changes one object, or with sub a subresource of it, on the control
@@ -56,7 +63,7 @@ func (f *Frame) Modify(ctx context.Context, gr schema.GroupResource, sub, namesp
 		obj := old.DeepCopyObject()
 		return obj, change(obj.(resource.Object))
 	})
-	_, _, err := target.Update(request.WithNamespace(ctx, namespace), name, info, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
+	_, _, err := target.Update(about(ctx, gr, namespace), name, info, rest.ValidateAllObjectFunc, rest.ValidateAllObjectUpdateFunc, false, &metav1.UpdateOptions{})
 	return err
 }
 

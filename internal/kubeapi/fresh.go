@@ -34,14 +34,9 @@ func (f *Frame) withFreshPolicy(next http.Handler, s runtime.NegotiatedSerialize
 	})
 }
 
-func isHealth(path string) bool {
-	for _, p := range []string{"/livez", "/readyz", "/healthz"} {
-		if path == p || strings.HasPrefix(path, p+"/") {
-			return true
-		}
-	}
-	return false
-}
+// isHealth reports whether a path only says whether the process lives and
+// serves; what it says in detail is left out.
+func isHealth(path string) bool { return path == "/livez" || path == "/readyz" || path == "/healthz" }
 
 // recordRefusal records a request that was refused before anybody asked who
 // made it.

@@ -934,7 +934,7 @@ func schema_gatehouse_api_access_v1alpha1_BanSpec(ref common.ReferenceCallback) 
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "BanSpec says who or what is banned: exactly one of subject and credentialID.",
+				Description: "BanSpec says who or what is banned: exactly one of subject, credentialID and issuerKey.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"subject": {
@@ -946,6 +946,13 @@ func schema_gatehouse_api_access_v1alpha1_BanSpec(ref common.ReferenceCallback) 
 					"credentialID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "credentialID is the id of one credential, for example JTI=... or X509SHA256=...; other credentials of the same subject keep working.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"issuerKey": {
+						SchemaProps: spec.SchemaProps{
+							Description: "issuerKey is the id (kid) of a key that signs tokens: every token that it signed ends, wherever it is shown to the control plane or to one of its doors. Such a ban holds at all sites.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -71,7 +72,9 @@ func Embed(ctx context.Context, dir string, log *slog.Logger, damaged func(reaso
 	cfg.Name = "gatehouse"
 	cfg.Dir = filepath.Join(dir, "data")
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	// etcd opens the peer listener at the URL's host and ignores its path; an
+	// empty host would become an abstract socket, open to every user.
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{{Scheme: "unix", Host: peer.Path}}, []url.URL{peer}
 	cfg.InitialCluster = cfg.Name + "=" + peer.String()
 	cfg.QuotaBackendBytes = quotaBytes
 	cfg.MaxRequestBytes = maxRequestBytes
@@ -104,8 +107,12 @@ func Embed(ctx context.Context, dir string, log *slog.Logger, damaged func(reaso
 // errors.
 func startEtcd(cfg *embed.Config) (e *embed.Etcd, err error) {
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the data is damaged: %v", r)
+		switch r := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = errors.New("the data is damaged: its log cannot be read; restore a backup")
+		default:
+			err = fmt.Errorf("the data is damaged: %v; restore a backup", r)
 		}
 	}()
 	return embed.StartEtcd(cfg)
