@@ -15,6 +15,18 @@ type bridge struct {
 	fields []zapcore.Field
 }
 
+// expected are etcd's words about what is as we want it: no TCP, no
+// authentication of its own, a new database, a listener that was closed.
+var expected = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"simple token is not cryptographically signed":                                         true,
+	"Failed to detect schema version":                                                      true,
+	"failed to update storage version":                                                     true,
+	"setting up serving from embedded etcd failed.":                                        true,
+	"stopping insecure grpc server due to error":                                           true,
+	"stopped insecure grpc server due to error":                                            true,
+}
+
 func newBridge(log *slog.Logger) zapcore.Core { return &bridge{log: log.With("component", "etcd")} }
 
 func (b *bridge) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel }
@@ -32,8 +44,14 @@ func (b *bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checke
 
 func (b *bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	level := slog.LevelWarn
-	if e.Level >= zapcore.ErrorLevel {
+	switch {
+	case expected[e.Message]:
+		level = slog.LevelDebug
+	case e.Level >= zapcore.ErrorLevel:
 		level = slog.LevelError
+	}
+	if !b.log.Enabled(context.Background(), level) {
+		return nil
 	}
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range b.fields {
