@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -28,7 +27,8 @@ type Authenticator func(r *http.Request) (id authn.Identity, ok bool, err error)
 type Reviews interface {
 	// Permit decides whether a caller may do what req says.
 	Permit(ctx context.Context, caller resource.Caller, req *authz.Request) (allowed bool, reason string, err error)
-	// Access answers a SubjectAccessReview of the control plane.
+	// Access answers a SubjectAccessReview of the control plane. A question
+	// that is malformed gets a Kubernetes status error.
 	Access(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error)
 	// AccessAtSite answers a site. denials restricts the answer to denied or
 	// no opinion.
@@ -62,15 +62,18 @@ type Config struct {
 	Log          *slog.Logger
 	Metrics      *Metrics
 	// InFlight bounds the requests that are served at once; more are told to
-	// come back.
+	// come back. No caller gets more than a quarter of it.
 	InFlight int
 }
 
 // Lane is the fast lane. It is an http.Handler for the whole listener.
 type Lane struct {
 	Config
-	slots   chan struct{}
-	buffers sync.Pool
+	slots chan struct{}
+	// callers and ingest bound what one caller does at once: requests, and
+	// posts of events, whose bodies are large.
+	callers, ingest *shares
+	turns           sync.Pool
 }
 
 // New checks the configuration.
@@ -78,41 +81,50 @@ func New(c Config) (*Lane, error) {
 	if c.Frame == nil || c.Authenticate == nil || c.Reviews == nil || c.Sites == nil || c.Recorder == nil || c.Batch == nil || c.Now == nil || c.Log == nil || c.Metrics == nil || c.InFlight <= 0 {
 		return nil, errors.New("fastlane: incomplete configuration")
 	}
-	l := &Lane{Config: c, slots: make(chan struct{}, c.InFlight)}
-	l.buffers.New = func() any { return new(scratch) }
+	l := &Lane{
+		Config: c, slots: make(chan struct{}, c.InFlight),
+		callers: newShares(c.InFlight, max(1, c.InFlight/4)),
+		ingest:  newShares(maxIngests, maxIngestsOfSite),
+	}
+	l.turns.New = func() any { return new(turn) }
 	return l, nil
 }
 
-// scratch is reused between requests.
-type scratch struct{ out []byte }
-
-// requestTimeout bounds one request of the lane, its record included.
-const requestTimeout = 10 * time.Second
+// Times that a request of the lane may take, its body and its record included.
+const (
+	requestTimeout = 10 * time.Second
+	ingestTimeout  = 30 * time.Second
+)
 
 const (
 	pathAccessReview = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 	pathTokenReview  = "/apis/authentication.k8s.io/v1/tokenreviews"
 	pathSites        = "/sites/"
+	pathEvents       = "/audit"
 )
 
 // ServeHTTP serves what belongs to the lane and hands on the rest.
 func (l *Lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case r.URL.Path == pathAccessReview:
+	switch path := r.URL.Path; {
+	case path == pathAccessReview:
 		if usual(r) {
-			l.limited(w, r, "subjectaccessreview", l.accessReview)
+			l.limited(w, r, routeAccessReview, requestTimeout, (*turn).accessReview)
 			return
 		}
-	case r.URL.Path == pathTokenReview:
+	case path == pathTokenReview:
 		if usual(r) {
-			l.limited(w, r, "tokenreview", l.tokenReview)
+			l.limited(w, r, routeTokenReview, requestTimeout, (*turn).tokenReview)
 			return
 		}
-	case strings.HasPrefix(r.URL.Path, pathSites):
-		l.limited(w, r, "site", l.door)
+	case strings.HasPrefix(path, pathSites):
+		timeout := requestTimeout
+		if strings.HasSuffix(path, pathEvents) {
+			timeout = ingestTimeout
+		}
+		l.limited(w, r, routeSite, timeout, (*turn).door)
 		return
 	}
-	l.Frame.ServeHTTP(w, r)
+	l.frame(w, r)
 }
 
 // usual reports whether a review can be answered here.
@@ -141,38 +153,37 @@ func usual(r *http.Request) bool {
 	return r.Header["Content-Type"] != nil
 }
 
-// limited serves a request if there is room.
-func (l *Lane) limited(w http.ResponseWriter, r *http.Request, route string, serve func(http.ResponseWriter, *http.Request) int) {
+// limited serves a request if there is room. Once its time is over, whatever
+// it still reads or writes fails: a slow client must not keep a place.
+func (l *Lane) limited(w http.ResponseWriter, r *http.Request, to route, timeout time.Duration, serve func(*turn) int) {
 	start := l.Now()
 	select {
 	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
 	default:
-		l.Metrics.observe(route, refuse(w, http.StatusTooManyRequests, "TooManyRequests", "too many requests are in flight; try again"), 0)
+		// Not recorded: who asked is not known, and the record may be what is
+		// slow. The metric counts it.
+		l.Metrics.observe(to, refuse(w, http.StatusTooManyRequests, "TooManyRequests", "too many requests are in flight; try again"), 0)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
-	defer cancel()
-	code := serve(w, r.WithContext(ctx))
-	l.Metrics.observe(route, code, l.Now().Sub(start))
-}
-
-// body reads at most limit bytes; ok is false when there are more or the body
-// broke off.
-func body(r *http.Request, limit int64) (string, bool) {
-	var b strings.Builder
-	if r.ContentLength > 0 && r.ContentLength <= limit {
-		b.Grow(int(r.ContentLength))
+	code, read := l.place(w, r, start, timeout, serve)
+	l.Metrics.observe(to, code, l.Now().Sub(start))
+	if code == toFrame {
+		l.frame(w, replay(r, read))
 	}
-	n, err := io.Copy(&b, io.LimitReader(r.Body, limit+1))
-	return b.String(), err == nil && n <= limit
 }
 
-// replay gives the frame a request whose body the lane has read.
-func replay(r *http.Request, read string) *http.Request {
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(strings.NewReader(read), r.Body), r.Body}
-	return r
+// place serves a request that has a slot and gives the slot back. It returns
+// what was read of the body as well.
+func (l *Lane) place(w http.ResponseWriter, r *http.Request, start time.Time, timeout time.Duration, serve func(*turn) int) (code int, read string) {
+	// A client that goes away must not take the record of what it did along.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
+	uncut := context.AfterFunc(ctx, func() { cut(w) })
+	t := l.begin(ctx, w, r, start)
+	defer func() {
+		uncut()
+		cancel()
+		l.end(t)
+		<-l.slots
+	}()
+	return t.run(serve), t.read
 }

@@ -1,35 +1,37 @@
 package fastlane
 
 import (
+	"encoding/json"
 	"net/http"
+	"unicode/utf8"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	kjson "sigs.k8s.io/json"
 
-	"encoding/json"
-
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
-var createTokenReview = authz.Request{
-	ResourceRequest: true, Verb: "create", APIGroup: "authentication.k8s.io", Resource: "tokenreviews",
-}
+var (
+	createTokenReview = authz.Request{
+		ResourceRequest: true, Verb: "create", APIGroup: "authentication.k8s.io", Resource: "tokenreviews",
+	}
+	tokenReviews = audit.ObjectReference{Resource: "tokenreviews", APIGroup: "authentication.k8s.io", APIVersion: "v1"}
+)
 
 // tokenReview answers a TokenReview of the control plane.
-func (l *Lane) tokenReview(w http.ResponseWriter, r *http.Request) int {
-	in, ok := body(r, maxReviewBody)
-	var review authenticationv1.TokenReview
-	if !ok || decodeReview(in, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil {
-		l.Frame.ServeHTTP(w, replay(r, in))
-		return toFrame
-	}
-	t, code := l.enter(w, r, &createTokenReview)
-	if t == nil {
+func (t *turn) tokenReview() int {
+	if code, ok := t.enter(&createTokenReview, &tokenReviews); !ok {
 		return code
 	}
-	status, err := l.Reviews.Token(r.Context(), &review.Spec)
+	var review authenticationv1.TokenReview
+	if !t.body(maxReviewBody) || !utf8.ValidString(t.read) ||
+		decodeReview(t.read, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil || review.Spec.Token == "" {
+		return toFrame
+	}
+	status, err := t.lane.Reviews.Token(t.ctx, &review.Spec)
 	if err != nil {
 		return t.fail(err)
 	}
@@ -61,7 +63,7 @@ func (t *turn) answerObject(code int, obj any) int {
 	if err != nil {
 		return t.fail(fault.Wrap(fault.Internal, "", err))
 	}
-	return t.answer(code, func(b []byte) []byte { return append(append(b, out...), '\n') })
+	return t.answer(code, func(_ *turn, b []byte) []byte { return append(append(b, out...), '\n') })
 }
 
 // decodeReview reads a posted object strictly: unknown and repeated fields
@@ -82,9 +84,14 @@ func decodeReview(in string, into any, meta *metav1.TypeMeta, apiVersion, kind s
 
 // printable bounds the text of a decoder, which may quote its input.
 func printable(err error) string {
+	const limit = 200
 	s := err.Error()
-	if len(s) > 200 {
-		s = s[:200] + "..."
+	if len(s) <= limit {
+		return s
 	}
-	return s
+	at := limit
+	for at > 0 && !utf8.RuneStart(s[at]) {
+		at--
+	}
+	return s[:at] + "..."
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"runtime/debug"
+	"time"
 
 	"github.com/google/uuid"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -15,62 +17,127 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
-// toFrame is the metrics code of a request that the frame answered.
+// toFrame is the code of a turn that left the request to the frame, which
+// records it.
 const toFrame = 0
 
 // turn is one request of the lane from its arrival to its answer. Every turn
-// ends in exactly one record, which is handed over before the answer is.
+// that is not left to the frame ends in exactly one record, which is handed
+// over before the answer is.
+//
+// Turns are used again; nothing may keep one, or its parts.
 type turn struct {
 	lane *Lane
+	ctx  context.Context // ends with the time of the request, not with its client
 	w    http.ResponseWriter
 	r    *http.Request
-	ev   audit.Event
-	// durability of the record; reviews and reads may be Buffered.
+	// read is the body, once it was read.
+	read string
+	spec authorizationv1.SubjectAccessReviewSpec
+
+	ev     audit.Event
+	status audit.Status
+	source [1]string
+	// durability of the record; reads and reviews may be Buffered.
 	durability audit.Durability
 	// silent turns are counted and not recorded.
 	silent bool
+	// recordAs, when set, is what the record says instead of the message of a
+	// refusal, which may quote the request.
+	recordAs string
+	recorded bool
+	// share is who holds a share of the lane for this turn.
+	share string
+	out   []byte
 }
 
 // begin starts the record of a request.
-func (l *Lane) begin(w http.ResponseWriter, r *http.Request) *turn {
-	t := &turn{lane: l, w: w, r: r}
+func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time) *turn {
+	t := l.turns.Get().(*turn)
+	t.lane, t.ctx, t.w, t.r = l, ctx, w, r.WithContext(ctx)
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
 	}
+	t.source[0] = host
+	annotations := t.ev.Annotations
 	t.ev = audit.Event{
 		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
-		RequestURI: r.URL.RequestURI(), SourceIPs: []string{host}, UserAgent: r.UserAgent(),
-		RequestReceivedTimestamp: audit.MicroTime{Time: l.Now()},
+		RequestURI: r.URL.RequestURI(), SourceIPs: t.source[:], UserAgent: r.UserAgent(),
+		RequestReceivedTimestamp: audit.MicroTime{Time: now},
+		Annotations:              annotations,
 	}
 	w.Header()["Audit-Id"] = []string{t.ev.AuditID}
 	return t
 }
 
-// enter authenticates a caller of the control plane and authorizes need. A nil
-// turn means that the request was answered with code.
-func (l *Lane) enter(w http.ResponseWriter, r *http.Request, need *authz.Request) (*turn, int) {
-	t := l.begin(w, r)
-	t.ev.Verb = need.Verb
-	t.ev.ObjectRef = &audit.ObjectReference{Resource: need.Resource, APIGroup: need.APIGroup, APIVersion: "v1"}
-	id, ok, err := l.Authenticate(r)
+// end gives a turn back.
+func (l *Lane) end(t *turn) {
+	if t.share != "" {
+		l.callers.give(t.share)
+	}
+	annotations, out := t.ev.Annotations, t.out
+	clear(annotations)
+	if cap(out) > maxReviewBody {
+		out = nil
+	}
+	*t = turn{out: out[:0]}
+	t.ev.Annotations = annotations
+	l.turns.Put(t)
+}
+
+// run serves, and turns a panic into a record and an answer.
+func (t *turn) run(serve func(*turn) int) (code int) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		t.lane.Log.Error("request panicked", "path", t.r.URL.Path, "audit_id", t.ev.AuditID, "panic", v, "stack", string(debug.Stack()))
+		code = http.StatusInternalServerError
+		if t.recorded {
+			// The answer may be under way; only the end of the stream is
+			// still true.
+			cut(t.w)
+			return
+		}
+		t.ev.Stage = audit.StagePanic
+		code = t.refuse(code, metav1.StatusReasonInternalError, fault.Public(nil))
+	}()
+	return serve(t)
+}
+
+// enter authenticates a caller of the control plane and authorizes need. The
+// request is answered unless it returns true.
+func (t *turn) enter(need *authz.Request, object *audit.ObjectReference) (code int, ok bool) {
+	t.ev.Verb, t.ev.ObjectRef = need.Verb, object
+	id, ok, err := t.lane.Authenticate(t.r)
 	if err != nil || !ok {
-		return nil, t.unauthenticated(err)
+		return t.unauthenticated(err), false
 	}
 	who := caller.Of(id)
 	t.ev.User = audit.UserInfo{Username: who.Name, UID: who.UID, Groups: who.Groups, Extra: who.Extra}
-	allowed, reason, err := l.Reviews.Permit(r.Context(), who, need)
+	allowed, reason, err := t.lane.Reviews.Permit(t.ctx, who, need)
 	if err != nil {
-		return nil, t.fail(err)
+		return t.fail(err), false
 	}
 	t.decided(allowed, reason)
 	if !allowed {
-		return nil, t.fail(fault.Newf(fault.Denied, "%s.%s is forbidden: User %q cannot %s resource %q in API group %q at the cluster scope",
-			need.Resource, need.APIGroup, who.Name, need.Verb, need.Resource, need.APIGroup))
+		return t.fail(fault.Newf(fault.Denied, "%s.%s is forbidden: User %q cannot %s resource %q in API group %q at the cluster scope",
+			need.Resource, need.APIGroup, who.Name, need.Verb, need.Resource, need.APIGroup)), false
 	}
 	// A question changes nothing; its record may follow within 100 ms.
 	t.durability = audit.Buffered
-	return t, 0
+	return t.claim(who.Name)
+}
+
+// claim takes a share of the lane for who.
+func (t *turn) claim(who string) (code int, ok bool) {
+	if !t.lane.callers.take(who) {
+		return t.fail(fault.New(fault.Exhausted, "too many of your requests are in flight; try again")), false
+	}
+	t.share = who
+	return 0, true
 }
 
 func (t *turn) decided(allowed bool, reason string) {
@@ -103,37 +170,44 @@ func (t *turn) fail(err error) int {
 
 // refuse records the refusal and answers with a Status.
 func (t *turn) refuse(code int, reason metav1.StatusReason, message string) int {
-	t.durability, t.silent = audit.Durable, false
-	t.ev.ResponseStatus = &audit.Status{Status: metav1.StatusFailure, Reason: string(reason), Message: message, Code: int32(code)}
-	if !t.record() {
-		return refuse(t.w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, unrecorded)
+	t.silent, t.durability = false, audit.Durable
+	if code == http.StatusTooManyRequests {
+		// Under load the disk must not be what everybody waits for.
+		t.durability = audit.Buffered
 	}
+	recorded := message
+	if t.recordAs != "" {
+		recorded = t.recordAs
+	}
+	t.status = audit.Status{Status: metav1.StatusFailure, Reason: string(reason), Message: recorded, Code: int32(code)}
+	if !t.record() {
+		code, reason, message = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, unrecorded
+	}
+	dropBody(t.w, t.r)
 	return refuse(t.w, code, reason, message)
 }
 
 // answer records the request and answers with what build appends.
-func (t *turn) answer(code int, build func([]byte) []byte) int {
-	t.ev.ResponseStatus = &audit.Status{Code: int32(code)}
+func (t *turn) answer(code int, build func(*turn, []byte) []byte) int {
+	t.status = audit.Status{Code: int32(code)}
 	if !t.record() {
 		return refuse(t.w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, unrecorded)
 	}
-	s := t.lane.buffers.Get().(*scratch)
-	s.out = build(s.out[:0])
-	write(t.w, code, s.out)
-	if cap(s.out) <= maxReviewBody {
-		t.lane.buffers.Put(s)
-	}
+	t.out = build(t, t.out[:0])
+	write(t.w, code, t.out)
 	return code
 }
 
 const unrecorded = "the request cannot be recorded; nothing was decided"
 
 func (t *turn) record() bool {
+	t.recorded = true
 	if t.silent {
 		return true
 	}
+	t.ev.ResponseStatus = &t.status
 	t.ev.StageTimestamp = audit.MicroTime{Time: t.lane.Now()}
-	if err := t.lane.Recorder.Append(context.WithoutCancel(t.r.Context()), &t.ev, t.durability); err != nil {
+	if err := t.lane.Recorder.Append(t.ctx, &t.ev, t.durability); err != nil {
 		t.lane.Log.Error("request not recorded", "path", t.r.URL.Path, "audit_id", t.ev.AuditID, "error", err)
 		return false
 	}

@@ -32,7 +32,7 @@ func TokenForSite(ctx context.Context, chain *authn.Chain, site *api.Site, spec 
 		Authenticated: true,
 		Audiences:     []string{audience},
 		User: authenticationv1.UserInfo{
-			Username: caller.User, UID: id.UID(), Groups: caller.Groups, Extra: ExtraOf(id),
+			Username: caller.User, UID: id.UID(), Groups: caller.Groups, Extra: crossing(ExtraOf(id)),
 		},
 	}, nil
 }

@@ -80,6 +80,10 @@ func (r reviews) tokenFor(ctx context.Context, _ resource.Caller, spec *authenti
 }
 
 func (r reviews) TokenAtSite(ctx context.Context, site *federationapi.Site, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error) {
+	// Whether the token's account still exists is known from the watch, too.
+	if err := r.access.Ready(); err != nil {
+		return authenticationv1.TokenReviewStatus{}, err
+	}
 	return federation.TokenForSite(ctx, r.chain, site, spec)
 }
 

@@ -1,0 +1,88 @@
+package fastlane
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Times that clients have for sending what they announced. Deadlines of
+// connections are of this machine's own clock.
+const (
+	// frameBodyTimeout is for bodies that the frame reads.
+	frameBodyTimeout = 30 * time.Second
+	// refusedBodyTimeout is for the rest of a body that nobody wants any more.
+	refusedBodyTimeout = 2 * time.Second
+)
+
+// longAgo as a deadline fails reads and writes that wait, and later ones.
+var longAgo = time.Unix(1, 0)
+
+// cut ends the exchange with a client.
+func cut(w http.ResponseWriter) {
+	c := http.NewResponseController(w)
+	// An error says that w has no connection, so that nothing can hang on it.
+	_ = c.SetReadDeadline(longAgo)
+	_ = c.SetWriteDeadline(longAgo)
+}
+
+// frame hands a request to the frame, with a bound on the time that its body
+// may take. The library bounds the answer.
+func (l *Lane) frame(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		l.Frame.ServeHTTP(w, r)
+		return
+	}
+	c := http.NewResponseController(w)
+	b := &timedBody{ReadCloser: r.Body}
+	b.late = time.AfterFunc(frameBodyTimeout, func() { _ = c.SetReadDeadline(longAgo) })
+	r.Body = b
+	l.Frame.ServeHTTP(w, r)
+	if b.late.Stop() {
+		dropBody(w, r)
+	}
+}
+
+// timedBody disarms its timer when there is nothing left to read.
+type timedBody struct {
+	io.ReadCloser
+	late *time.Timer
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.late.Stop()
+	}
+	return n, err
+}
+
+// dropBody bounds the time that the server waits for the unread rest of a
+// body before it takes the next request of an HTTP/1 connection.
+func dropBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedBodyTimeout))
+	}
+}
+
+// body reads at most limit bytes into t.read; false says that there are more
+// or that the body broke off.
+func (t *turn) body(limit int64) bool {
+	var b strings.Builder
+	if n := t.r.ContentLength; n > 0 && n <= limit {
+		b.Grow(int(n))
+	}
+	n, err := io.Copy(&b, io.LimitReader(t.r.Body, limit+1))
+	t.read = b.String()
+	return err == nil && n <= limit
+}
+
+// replay gives the frame a request whose body the lane has read.
+func replay(r *http.Request, read string) *http.Request {
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(read), r.Body), r.Body}
+	return r
+}
