@@ -3,6 +3,7 @@ package federation
 import (
 	"context"
 	"errors"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 
@@ -28,11 +29,18 @@ func TokenForSite(ctx context.Context, chain *authn.Chain, site *api.Site, spec 
 	if err != nil {
 		return authenticationv1.TokenReviewStatus{Error: err.Error()}, nil
 	}
+	extra := crossing(ExtraOf(id))
+	if end := id.NotAfter(); !end.IsZero() {
+		if extra == nil {
+			extra = map[string]authenticationv1.ExtraValue{}
+		}
+		extra[ExtraNotAfter] = authenticationv1.ExtraValue{end.UTC().Format(time.RFC3339)}
+	}
 	return authenticationv1.TokenReviewStatus{
 		Authenticated: true,
 		Audiences:     []string{audience},
 		User: authenticationv1.UserInfo{
-			Username: caller.User, UID: id.UID(), Groups: caller.Groups, Extra: crossing(ExtraOf(id)),
+			Username: caller.User, UID: id.UID(), Groups: caller.Groups, Extra: extra,
 		},
 	}, nil
 }

@@ -137,7 +137,10 @@ func Run(ctx context.Context, o Options) error {
 	index := authn.NewIndex(func(ctx context.Context, k authn.ObjectKey) (authn.ObjectState, bool, error) {
 		return obj.state(ctx, k)
 	})
-	chain, err := authn.New(authn.Config{Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{iss.Trusted()}, Objects: index, Now: now})
+	banned := authn.NewBans()
+	chain, err := authn.New(authn.Config{
+		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{iss.Trusted()}, Objects: index, Bans: banned, Now: now,
+	})
 	if err != nil {
 		return err
 	}
@@ -147,6 +150,10 @@ func Run(ctx context.Context, o Options) error {
 
 	// May they.
 	policy := access.NewPolicy()
+	beyond, err := newBeyondRBAC(policy, banned, now, log)
+	if err != nil {
+		return err
+	}
 	authorizer, err := access.New(access.Config{Policy: policy, Fresh: func() error {
 		if age := st.monitor.Age(); age > maxStale {
 			return fault.New(fault.Unavailable, "policy may be out of date: etcd has confirmed nothing for five seconds")
@@ -158,6 +165,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
 	escalation := checks{access.Checks{Access: authorizer}}
+	open, err := newStanding(chain, answers, policy, now, log)
+	if err != nil {
+		return err
+	}
 
 	// The frame.
 	var frame *kubeapi.Frame
@@ -171,6 +182,9 @@ func Run(ctx context.Context, o Options) error {
 		CheckClusterRole:        escalation.clusterRole,
 		CheckRoleBinding:        escalation.roleBinding,
 		CheckClusterRoleBinding: escalation.clusterRoleBinding,
+		ValidateAccessPolicy:    beyond.validator.AccessPolicy,
+		CheckAccessPolicy:       escalation.accessPolicy,
+		CheckBan:                escalation.ban,
 		CheckSigner:             answers.signer,
 		CompileExpressions:      kubeapi.CompileExpressions,
 		CheckPolicyParams:       answers.policyParams(theMapper),
@@ -189,7 +203,7 @@ func Run(ctx context.Context, o Options) error {
 		ExternalAddress: at.advertised,
 		Audiences:       []string{apiAudience},
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain)),
-		Authorizer:      answers,
+		Authorizer:      standingAuthorizer{open},
 		Recorder:        record,
 		AuditPolicy:     recorded,
 		Fresh:           authorizer.Ready,
@@ -226,6 +240,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, nodes, &bound{index: index, kind: authn.NodeObject})
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
+	beyond.follow(ctx, flow)
 
 	// Everything below works in the background until the end.
 	work := newWork(stop)
@@ -264,15 +279,19 @@ func Run(ctx context.Context, o Options) error {
 			}
 		})
 	})
+	work.start("open requests", func() error { return open.Run(ctx) })
+	work.start("ban status", func() error { return beyond.report(ctx, frame) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
 	work.start("token memory", func() error { return sweep(ctx, chain) })
 
 	// The one listener.
 	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
 	lane, err := fastlane.New(fastlane.Config{
-		Frame:        frame.Handler(),
+		Frame:        open.Handler(frame.Handler()),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
-		Reviews:      answers, Sites: directory, Recorder: record, Batch: record,
+		Reviews:      siteReviews{reviews: answers, objects: index, now: now},
+		Sites:        siteDoors{Directory: directory, access: authorizer, status: beyond.status},
+		Recorder:     record, Batch: record,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})
 	if err != nil {

@@ -20,7 +20,8 @@ type Ban struct {
 	Status BanStatus `json:"status,omitempty"`
 }
 
-// BanSpec says who or what is banned: exactly one of subject and credentialID.
+// BanSpec says who or what is banned: exactly one of subject, credentialID and
+// issuerKey.
 type BanSpec struct {
 	// subject is banned by its exact name.
 	// +optional
@@ -29,6 +30,11 @@ type BanSpec struct {
 	// X509SHA256=...; other credentials of the same subject keep working.
 	// +optional
 	CredentialID string `json:"credentialID,omitempty"`
+	// issuerKey is the id (kid) of a key that signs tokens: every token that it
+	// signed ends, wherever it is shown to the control plane or to one of its
+	// doors. Such a ban holds at all sites.
+	// +optional
+	IssuerKey string `json:"issuerKey,omitempty"`
 	// sites where the ban holds, as in an AccessPolicy. None are all.
 	// +optional
 	// +listType=set

@@ -30,6 +30,7 @@ func (v Validator) BanUpdate(b, old *accessv1alpha1.Ban) field.ErrorList {
 	errs := v.ban(b)
 	errs = append(errs, unchanged(equality.Semantic.DeepEqual(b.Spec.Subject, old.Spec.Subject), root.Child("subject"), "the banned subject")...)
 	errs = append(errs, unchanged(b.Spec.CredentialID == old.Spec.CredentialID, root.Child("credentialID"), "the banned credential")...)
+	errs = append(errs, unchanged(b.Spec.IssuerKey == old.Spec.IssuerKey, root.Child("issuerKey"), "the banned key")...)
 	return append(errs, unchanged(slices.Equal(b.Spec.Sites, old.Spec.Sites), root.Child("sites"), "where a ban holds")...)
 }
 
@@ -38,8 +39,15 @@ func (v Validator) ban(b *accessv1alpha1.Ban) field.ErrorList {
 	var errs field.ErrorList
 	id := root.Child("credentialID")
 	switch {
-	case s.Subject == nil && s.CredentialID == "":
-		errs = append(errs, field.Required(root, "one of subject and credentialID must be given"))
+	case s.Subject == nil && s.CredentialID == "" && s.IssuerKey == "":
+		errs = append(errs, field.Required(root, "one of subject, credentialID and issuerKey must be given"))
+	case s.IssuerKey != "" && (s.Subject != nil || s.CredentialID != ""):
+		errs = append(errs, field.Forbidden(root.Child("issuerKey"), "must stand alone"))
+	case s.IssuerKey != "":
+		errs = append(errs, tooLong(root.Child("issuerKey"), s.IssuerKey, maxName)...)
+		if len(s.Sites) > 0 {
+			errs = append(errs, field.Forbidden(root.Child("sites"), "the ban of a key holds everywhere"))
+		}
 	case s.Subject != nil && s.CredentialID != "":
 		errs = append(errs, field.Forbidden(id, "cannot stand beside subject"))
 	case s.Subject != nil:

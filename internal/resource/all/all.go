@@ -5,6 +5,8 @@ package all
 
 import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/accesspolicy"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/ban"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrolebinding"
@@ -48,6 +50,12 @@ type Deps struct {
 	CompileExpressions validatingadmissionpolicy.CompileExpressions
 	CheckPolicyParams  validatingadmissionpolicy.CheckParams
 	CheckBindingParams validatingadmissionpolicybinding.CheckParams
+	// ValidateAccessPolicy knows the roles that exist and what conditions may
+	// say.
+	ValidateAccessPolicy accesspolicy.Validate
+	// The escalation checks of access policies and bans.
+	CheckAccessPolicy accesspolicy.Check
+	CheckBan          ban.Check
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
 	// ReviewToken, Decide and ListRules answer reviews.
@@ -75,6 +83,8 @@ func List(d Deps) []resource.Kind {
 		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
 		site.New(d.IssueSiteCredential),
+		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
+		ban.New(d.CheckBan),
 
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,7 +28,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/authz/condition"
+	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -56,6 +61,11 @@ func deps() Deps {
 		IssueSiteCredential: func(context.Context, resource.Caller, *federationv1alpha1.Site, *federationv1alpha1.SiteCredential, bool) error {
 			return nil
 		},
+		ValidateAccessPolicy: validatePolicy,
+		CheckAccessPolicy: func(context.Context, resource.Caller, *accessv1alpha1.AccessPolicy, *accessv1alpha1.AccessPolicy) error {
+			return nil
+		},
+		CheckBan:           func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
 		CheckSigner:        func(context.Context, resource.Caller, string, string) error { return nil },
 		CompileExpressions: func(_, _ *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList { return nil },
 		CheckPolicyParams:  func(context.Context, resource.Caller, admissionregistrationv1.ParamKind) error { return nil },
@@ -73,6 +83,21 @@ func deps() Deps {
 		},
 	}
 }
+
+// validatePolicy knows one role, and the real conditions.
+func validatePolicy(p *accessv1alpha1.AccessPolicy) field.ErrorList {
+	environment, err := conditions()
+	if err != nil {
+		panic(err)
+	}
+	return grant.Validator{
+		RoleRules:      func(name string) ([]authz.Rule, bool) { return nil, name == "view" },
+		CheckCondition: grant.Conditions{Environment: environment}.Check,
+		Now:            time.Now,
+	}.AccessPolicy(p)
+}
+
+var conditions = sync.OnceValues(condition.New)
 
 // folder is where the test data of a kind is.
 func folder(k resource.Kind) string {

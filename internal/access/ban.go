@@ -1,0 +1,71 @@
+package access
+
+import (
+	"context"
+	"slices"
+
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
+)
+
+// Ban checks a ban of a subject: its author must hold everywhere what the
+// subject is known to hold everywhere by its name, or the verb escalate on the
+// ban, so that nobody turns off somebody above them. What a credential or a key
+// holds cannot be told from its id; whoever may write bans may ban it.
+func (c Checks) Ban(ctx context.Context, author Subject, obj, old *accessv1alpha1.Ban) error {
+	if obj.Spec.Subject == nil || old != nil && onlyCollected(obj, old) {
+		return nil
+	}
+	if s := obj.Spec.Sites; len(s) > 0 && !slices.ContainsFunc(s, func(p string) bool { return grant.Pattern(p).Matches(grant.ControlPlane) }) {
+		// At sites the control plane does not know who is above whom.
+		return nil
+	}
+	d, err := c.Access.Decide(ctx, author, authz.Request{
+		ResourceRequest: true,
+		Verb:            "escalate",
+		APIGroup:        accessv1alpha1.GroupVersion.Group,
+		Resource:        "bans",
+		Name:            nameForEscalate(obj, old != nil),
+	})
+	if err != nil || d.Allowed() {
+		return err
+	}
+	subject := bannedSubject(obj.Spec.Subject)
+	held, _ := rulesOf(c.Access.config.Policy.Snapshot(), &subject, "")
+	return c.confirm(author, "", held)
+}
+
+// bannedSubject is a subject with the groups that follow from its kind.
+func bannedSubject(s *accessv1alpha1.BanSubject) Subject {
+	switch s.Kind {
+	case accessv1alpha1.SubjectGroup:
+		return Subject{Groups: []string{s.Name}}
+	case accessv1alpha1.SubjectServiceAccount:
+		return Subject{Name: serviceAccountUser + s.Namespace + ":" + s.Name,
+			Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + s.Namespace}}
+	case accessv1alpha1.SubjectUser:
+		return Subject{Name: s.Name}
+	default:
+		return Subject{}
+	}
+}
+
+// Banned reports whether a ban holds for subject at a site, by the names that
+// the site knows, or in the control plane when site is empty. reason is fit
+// for the record.
+func (a *Authorizer) Banned(_ context.Context, subject Subject, site string) (reason string, banned bool, err error) {
+	if err := a.Ready(); err != nil {
+		return "", false, err
+	}
+	q := authz.Request{User: subject.Name, Groups: subject.Groups, UID: subject.UID, Extra: subject.Extra, Site: site, Time: a.config.Now()}
+	// A question about nothing: only bans look at the caller alone.
+	d := ask(a.config.Policy.Snapshot(), &q)
+	if _, ok := d.Ban(); !ok {
+		return "", false, nil
+	}
+	return d.Reason(), true, nil
+}
+
+// ClusterRole returns the rules of a ClusterRole, for validation.
+func (p *Policy) ClusterRole(name string) ([]authz.Rule, bool) { return p.roleRules("", name) }
