@@ -43,6 +43,9 @@ type Config struct {
 	// Fresh returns an error, of kind Unavailable, while no decision can be
 	// made; every request is then refused with 503.
 	Fresh func() error
+	// Recordable returns an error, of kind Unavailable, while no change can be
+	// recorded; changes are then refused with 503.
+	Recordable func() error
 	// Ready lists further conditions of /readyz.
 	Ready []Check
 	Log   *slog.Logger
@@ -142,7 +145,7 @@ func (f *Frame) genericConfig(t *types) *genericapiserver.Config {
 	gc.Authentication.APIAudiences = f.cfg.Audiences
 	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer}
 	gc.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return f.withFreshPolicy(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs)
+		return f.withService(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs)
 	}
 	gc.AuditBackend = f.backend
 	gc.AuditPolicyRuleEvaluator = policyEvaluator{f.cfg.AuditPolicy}

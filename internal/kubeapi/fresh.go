@@ -17,13 +17,16 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
-// withFreshPolicy answers 503 while no decision can be made, which the
-// authorization filter of the library would make a 500. Requests of the
-// process to itself pass, because they bring the policy, and so do questions
-// about its health.
-func (f *Frame) withFreshPolicy(next http.Handler, s runtime.NegotiatedSerializer) http.Handler {
+// withService answers 503 while no decision can be made, and for changes while
+// none can be recorded; the library's filters would make both a 500. Requests
+// of the process to itself pass, because they bring the policy, and so do
+// questions about its health.
+func (f *Frame) withService(next http.Handler, s runtime.NegotiatedSerializer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := f.cfg.Fresh()
+		if err == nil && changes(r) {
+			err = f.cfg.Recordable()
+		}
 		if err == nil || r.Context().Value(loopbackKey{}) != nil || isHealth(r.URL.Path) {
 			next.ServeHTTP(w, r)
 			return
@@ -32,6 +35,18 @@ func (f *Frame) withFreshPolicy(next http.Handler, s runtime.NegotiatedSerialize
 		gv := schema.GroupVersion{Version: "v1"}
 		responsewriters.ErrorNegotiated(apierrors.NewServiceUnavailable(fault.Public(err)), s, gv, w, r)
 	})
+}
+
+// changes reports whether a request may change something. Reviews are posted
+// and only ask.
+func changes(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return false
+	case http.MethodPost:
+		return !strings.HasPrefix(r.URL.Path, "/apis/authorization.k8s.io/") && !strings.HasPrefix(r.URL.Path, "/apis/authentication.k8s.io/")
+	}
+	return true
 }
 
 // isHealth reports whether a path only says whether the process lives and

@@ -207,6 +207,7 @@ func Run(ctx context.Context, o Options) error {
 		Recorder:        record,
 		AuditPolicy:     recorded,
 		Fresh:           authorizer.Ready,
+		Recordable:      recordable(record),
 		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
 		Log:             log,
 	})

@@ -14,8 +14,10 @@ import (
 	restclient "k8s.io/client-go/rest"
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -130,4 +132,14 @@ func auditPolicy(path string) (*policy.Policy, error) {
 		return nil, fmt.Errorf("read audit policy: %w", err)
 	}
 	return policy.Parse(data)
+}
+
+// recordable reports whether the log takes records.
+func recordable(log *ledger.Log) func() error {
+	return func() error {
+		if err := log.Stats().Err; err != nil {
+			return fault.Wrap(fault.Unavailable, "changes are refused: the audit log cannot be written, and what cannot be recorded must not happen", err)
+		}
+		return nil
+	}
 }
