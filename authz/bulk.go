@@ -26,7 +26,7 @@ func (t *Tx) warm() {
 	sum := 0
 	for i := range t.w.queue {
 		b := &t.w.queue[i]
-		sum += s.scopeIndex.touch(s.hash(b.Namespace))
+		sum += int(s.scopeIndex.peek(s.hash(b.Namespace)))
 		for j := range min(len(b.Subjects), 4) {
 			sub := &b.Subjects[j]
 			h := none
@@ -39,7 +39,7 @@ func (t *Tx) warm() {
 				t.w.scratch = appendServiceAccount(t.w.scratch[:0], sub, b.Namespace)
 				h = mix(maphash.Bytes(s.seed, t.w.scratch), salt(false))
 			}
-			sum += s.principalIndex.touch(h)
+			sum += int(s.principalIndex.peek(h))
 			ids = append(ids, h)
 		}
 	}
@@ -70,22 +70,13 @@ func (t *Tx) warm() {
 			sc = s.findScope(b.Namespace)
 		}
 		if sc != none {
-			sum += s.bindingIndex.touch(s.hash2(b.Name, sc))
+			sum += int(s.bindingIndex.peek(s.hash2(b.Name, sc)))
 			if l := s.scopes.at(sc).bindings; l != nil && len(l.firsts) > 0 {
 				sum += int(l.firsts[0])
 			}
 		}
 	}
 	t.w.warm, t.w.warmed = ids[:0], sum
-}
-
-// touch loads the slot where a lookup of the hash begins.
-func (t *table) touch(hash uint32) int {
-	p := t.probe(hash)
-	if len(p.slots) == 0 {
-		return 0
-	}
-	return int(p.slots[p.pos&uint32(len(p.slots)-1)])
 }
 
 // appendServiceAccount appends the user name of a service account; namespace is

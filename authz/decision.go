@@ -77,12 +77,12 @@ func (g *Grant) String() string {
 // up in the snapshot it came from, which it therefore keeps alive. Do not
 // store decisions: store what they say.
 type Decision struct {
-	snap    *Snapshot
-	binding uint32
-	subject uint32 // position in the binding's list of subjects
-	rule    uint32
-	policy  uint32 // number of a policy or ban plus one
-	effect  Effect
+	snap      *Snapshot
+	binding   uint32
+	principal uint32 // that the binding names and the caller is
+	rule      uint32
+	policy    uint32 // number of a policy or ban plus one
+	effect    Effect
 }
 
 // Effect returns what was decided.
@@ -123,7 +123,7 @@ func (d Decision) Grant() (g Grant, ok bool) {
 	if d.effect != Allow || d.policy != 0 {
 		return Grant{}, false
 	}
-	return d.snap.grant(d.binding, d.subject), true
+	return d.snap.grantTo(d.binding, d.principal), true
 }
 
 // Rule returns the position, in the granting role, of the first rule that

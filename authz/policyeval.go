@@ -313,7 +313,7 @@ func (c *query) includes(sig *signature, rs *ruleset, deny bool) bool {
 	if deny && c.q.ResourceRequest && c.open() {
 		return rs.touches(c)
 	}
-	if !sig.overlaps(&c.want) {
+	if !sig.overlaps(c) {
 		return false
 	}
 	if !deny || !c.q.ResourceRequest {

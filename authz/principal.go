@@ -22,7 +22,6 @@ type entry struct {
 	scope   uint32 // number of the namespace; clusterScope for cluster bindings
 	role    uint32 // or wideRole: binding is then the number of a wide scope
 	binding uint32
-	subject uint32 // position of the principal in the binding's subjects
 }
 
 // wideRole marks the single entry of a scope whose grants live in a [wide].
@@ -73,7 +72,14 @@ func (s *Snapshot) findPrincipal(hash uint32, name string, group bool) uint32 {
 // flat returns the entries of one scope of a principal without a tree.
 func (p *principal) flat(scope uint32) []entry {
 	es := p.entries
-	if len(es) > 8 && scope != clusterScope {
+	if scope == clusterScope {
+		n := 0
+		for n < len(es) && es[n].scope == clusterScope {
+			n++
+		}
+		return es[:n]
+	}
+	if len(es) > 8 {
 		lo, hi := 0, len(es)
 		for lo < hi {
 			if m := (lo + hi) / 2; es[m].scope < scope {
@@ -123,7 +129,7 @@ func (s *Snapshot) grants(p *principal, scope uint32, visit func(entry) bool) {
 }
 
 // addGrant records that the binding of e names principal id. A principal that
-// the binding names twice keeps its first place.
+// the binding names twice has one grant.
 func (t *Tx) addGrant(id uint32, e entry) {
 	p := t.s.principals.edit(t.v, id)
 	n, dup := 0, false

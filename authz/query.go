@@ -11,7 +11,7 @@ type query struct {
 	verb     uint32
 	resource uint32 // "resource" or "resource/sub"
 	anySub   uint32 // "*/sub"
-	want     signature
+	want     mask   // what a rule must have a verb and a resource of
 
 	groupWord, nameWord   uint32
 	groupKnown, nameKnown bool
@@ -32,16 +32,16 @@ func newQuery(s *Snapshot, q *Request) query {
 func (c *query) init() {
 	s, q := c.s, c.q
 	c.verb = s.verbs.find(s.hash(q.Verb), q.Verb)
-	c.want.verbs = 1 << wildVerb
+	c.want = 1 << wildVerb
 	if c.verb != none {
-		c.want.verbs |= verbBit(c.verb)
+		c.want |= verbMask(c.verb)
 	}
 	c.resource, c.anySub = none, none
 	if !q.ResourceRequest {
-		c.want.setResource(signatureURLs)
+		c.want |= 1 << maskURLs
 		return
 	}
-	c.want.setResource(signatureWild)
+	c.want |= 1 << maskWild
 	if q.Subresource == "" {
 		c.resource = s.resources.find(s.hash(q.Resource), q.Resource)
 	} else {
@@ -51,11 +51,11 @@ func (c *query) init() {
 		b = append(append(buf[:0], "*/"...), q.Subresource...)
 		c.anySub = s.resources.findBytes(uint32(maphash.Bytes(s.seed, b)), b)
 		if c.anySub != none {
-			c.want.setResource(resourceBit(c.anySub))
+			c.want |= resourceMask(c.anySub)
 		}
 	}
 	if c.resource != none {
-		c.want.setResource(resourceBit(c.resource))
+		c.want |= resourceMask(c.resource)
 	}
 }
 
@@ -78,10 +78,11 @@ func (c *query) name() uint32 {
 
 // permits returns the first rule of a role that permits the action.
 func (c *query) permits(role uint32) (rule uint32, ok bool) {
-	if !c.s.signatures.at(role).overlaps(&c.want) {
+	sig := c.s.signatures.at(role)
+	if !sig.overlaps(c) {
 		return 0, false
 	}
-	return c.s.roles.at(role).rules.match(c)
+	return sig.rules.match(c)
 }
 
 // usable reports whether the grant may answer this question at all: at sites

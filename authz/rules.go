@@ -19,7 +19,7 @@ type GrantedRule struct {
 // leaves empty are nil.
 func (s *Snapshot) RulesFor(q *Request) (rules []GrantedRule, missing []Grant) {
 	for _, e := range s.held(q) {
-		g := s.grant(e.binding, e.subject)
+		g := s.grant(e.binding, uint32(e.subject))
 		rs := s.roles.at(e.role).rules
 		if rs == nil {
 			missing = append(missing, g)
@@ -32,9 +32,15 @@ func (s *Snapshot) RulesFor(q *Request) (rules []GrantedRule, missing []Grant) {
 	return rules, missing
 }
 
+// heldGrant is a grant and which of the caller's names it is for.
+type heldGrant struct {
+	entry
+	subject int // position among the binding's subjects
+}
+
 // held returns the grants of q's caller in q's namespace, each binding once,
 // in the order of preference.
-func (s *Snapshot) held(q *Request) []entry {
+func (s *Snapshot) held(q *Request) []heldGrant {
 	if !s.answers(q) {
 		return nil
 	}
@@ -43,23 +49,24 @@ func (s *Snapshot) held(q *Request) []entry {
 		ns = s.findScope(q.Namespace)
 	}
 	c := query{s: s, q: q}
-	var out []entry
-	collect := func(e entry) bool {
-		if c.usable(&e) {
-			out = append(out, e)
-		}
-		return true
-	}
+	var out []heldGrant
 	for from := 0; from <= len(q.Groups); from += callers {
-		var ps [callers]*principal
-		for _, p := range ps[:s.callers(q, from, &ps)] {
-			s.grants(p, clusterScope, collect)
+		var known callerSet
+		s.callers(q, from, &known)
+		for i := range known.n {
+			collect := func(e entry) bool {
+				if c.usable(&e) {
+					out = append(out, heldGrant{e, s.bindings.at(e.binding).position(known.ids[i])})
+				}
+				return true
+			}
+			s.grants(known.records[i], clusterScope, collect)
 			if ns != none {
-				s.grants(p, ns, collect)
+				s.grants(known.records[i], ns, collect)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b entry) int {
+	slices.SortFunc(out, func(a, b heldGrant) int {
 		if (a.scope == clusterScope) != (b.scope == clusterScope) {
 			if a.scope == clusterScope {
 				return -1
@@ -67,9 +74,9 @@ func (s *Snapshot) held(q *Request) []entry {
 			return 1
 		}
 		if a.binding == b.binding {
-			return int(a.subject) - int(b.subject)
+			return a.subject - b.subject
 		}
 		return strings.Compare(s.bindings.at(a.binding).name, s.bindings.at(b.binding).name)
 	})
-	return slices.CompactFunc(out, func(a, b entry) bool { return a.binding == b.binding })
+	return slices.CompactFunc(out, func(a, b heldGrant) bool { return a.binding == b.binding })
 }

@@ -20,21 +20,32 @@ type ruleset struct {
 // crule is one rule; its words stand in ruleset.words from off on, the lists in
 // the order of the ends.
 type crule struct {
-	verbs                              uint64
+	mask                               mask
 	off                                uint32
 	verbEnd, groupEnd, resEnd, nameEnd uint32
 	urlEnd                             uint32
 }
 
-const linearRules = 12
+const linearRules = 24
 
-// Verb bits: verb numbers below wildVerb have their own bit.
+// mask summarises a rule, or what a request needs of one, so that most rules
+// are passed over at one glance: verbs in the lower half, resources in the
+// upper. Verb numbers below wildVerb have bits of their own; resource numbers
+// share theirs, and the rule must still be compared.
+type mask uint64
+
 const (
-	wildVerb     = 62 // the rule has the wildcard
-	overflowVerb = 63 // the rule has a verb without a bit of its own
+	wildVerb     = 30 // the rule has the wildcard
+	overflowVerb = 31 // the rule has a verb without a bit of its own
+
+	maskResources = 30      // resource numbers share this many bits
+	maskURLs      = 32 + 30 // the rule has URLs
+	maskWild      = 32 + 31 // the rule has the wildcard resource
+
+	maskVerbs mask = 1<<32 - 1
 )
 
-func verbBit(verb uint32) uint64 {
+func verbMask(verb uint32) mask {
 	switch {
 	case verb == star:
 		return 1 << wildVerb
@@ -45,32 +56,54 @@ func verbBit(verb uint32) uint64 {
 	}
 }
 
-// signature summarises a role so that most roles that cannot permit a request
-// are passed over without touching their rules: false matches are possible,
-// false misses are not.
+func resourceMask(res uint32) mask {
+	if res == star {
+		return 1 << maskWild
+	}
+	return 1 << (32 + res%maskResources)
+}
+
+// overlaps reports whether the two have a verb and a resource in common.
+func (m mask) overlaps(want mask) bool {
+	m &= want
+	return m&maskVerbs != 0 && m>>32 != 0
+}
+
+// signature is what a decision reads of a role first: a summary by which most
+// roles that cannot permit the request are passed over (false matches are
+// possible, false misses are not), and the rules. It fills a cache line.
 type signature struct {
-	verbs     uint64
-	resources [3]uint64
+	rules     *ruleset // nil where there is only the summary
+	mask      mask
+	resources [signatureWords]uint64
 }
 
 const (
-	signatureResources = 190 // resource numbers share this many bits
-	signatureURLs      = 190 // the role has URLs
-	signatureWild      = 191 // the role has the wildcard resource
+	signatureWords     = 6
+	signatureResources = signatureWords * 64 // resource numbers share this many bits
 )
 
-func resourceBit(res uint32) uint32 {
-	if res == star {
-		return signatureWild
+func (g *signature) setResource(res uint32) {
+	g.mask |= resourceMask(res)
+	if res != star {
+		g.resources[res%signatureResources/64] |= 1 << (res % 64)
 	}
-	return res % signatureResources
 }
 
-func (g *signature) setResource(bit uint32) { g.resources[bit/64] |= 1 << (bit % 64) }
+// overlaps reports whether the role may permit what is wanted.
+func (g *signature) overlaps(c *query) bool {
+	m := g.mask & c.want
+	if m&maskVerbs == 0 {
+		return false
+	}
+	if m&(1<<maskWild|1<<maskURLs) != 0 {
+		return true
+	}
+	return g.hasResource(c.resource) || g.hasResource(c.anySub)
+}
 
-func (g *signature) overlaps(want *signature) bool {
-	return g.verbs&want.verbs != 0 &&
-		(g.resources[0]&want.resources[0]|g.resources[1]&want.resources[1]|g.resources[2]&want.resources[2]) != 0
+func (g *signature) hasResource(res uint32) bool {
+	return res != none && g.resources[res%signatureResources/64]>>(res%64)&1 != 0
 }
 
 func (rs *ruleset) verbs(r *crule) []uint32     { return rs.words[r.off:r.verbEnd] }
@@ -87,7 +120,7 @@ func (t *Tx) compile(rules []Rule) (*ruleset, signature) {
 		n += len(r.Verbs) + len(r.APIGroups) + len(r.Resources) + len(r.ResourceNames) + len(r.NonResourceURLs)
 	}
 	rs := &ruleset{rules: make([]crule, len(rules)), words: make([]uint32, 0, n)}
-	var sig signature
+	sig := signature{rules: rs}
 	add := func(in *interner, p *pool, list []string) uint32 {
 		for _, w := range list {
 			rs.words = append(rs.words, t.intern(in, p, w))
@@ -103,16 +136,17 @@ func (t *Tx) compile(rules []Rule) (*ruleset, signature) {
 		c.nameEnd = add(&t.s.texts, &t.w.texts, r.ResourceNames)
 		c.urlEnd = add(&t.s.texts, &t.w.texts, r.NonResourceURLs)
 		for _, v := range rs.verbs(c) {
-			c.verbs |= verbBit(v)
+			c.mask |= verbMask(v)
 		}
-		sig.verbs |= c.verbs
 		for _, res := range rs.resources(c) {
-			sig.setResource(resourceBit(res))
+			c.mask |= resourceMask(res)
+			sig.setResource(res)
 		}
 		if len(r.NonResourceURLs) > 0 {
 			rs.urls = true
-			sig.setResource(signatureURLs)
+			c.mask |= 1 << maskURLs
 		}
+		sig.mask |= c.mask
 	}
 	if len(rules) > linearRules {
 		for i := range rs.rules {
@@ -201,7 +235,7 @@ func (rs *ruleset) match(c *query) (rule uint32, ok bool) {
 			return 0, false
 		}
 		for i := range rs.rules {
-			if rs.matchURL(c, &rs.rules[i]) {
+			if r := &rs.rules[i]; r.mask.overlaps(c.want) && rs.matchURL(c, r) {
 				return uint32(i), true
 			}
 		}
@@ -209,7 +243,7 @@ func (rs *ruleset) match(c *query) (rule uint32, ok bool) {
 	}
 	if rs.byResource == nil {
 		for i := range rs.rules {
-			if rs.matchResource(c, &rs.rules[i], true) {
+			if r := &rs.rules[i]; r.mask.overlaps(c.want) && rs.matchResource(c, r, true) {
 				return uint32(i), true
 			}
 		}
@@ -236,7 +270,7 @@ func (rs *ruleset) match(c *query) (rule uint32, ok bool) {
 }
 
 func (rs *ruleset) matchVerb(c *query, r *crule) bool {
-	switch v := r.verbs & c.want.verbs; v {
+	switch v := r.mask & c.want & maskVerbs; v {
 	case 0:
 		return false
 	case 1 << overflowVerb:

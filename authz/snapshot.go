@@ -134,25 +134,38 @@ const (
 	formBits = 2
 )
 
-// match is the best grant found so far.
-type match struct {
-	binding, subject, rule uint32
-	found                  bool
+// position returns the place of the principal among the binding's subjects.
+func (b *binding) position(principal uint32) int {
+	for i := range b.subjects() {
+		if b.subject(i).principal == principal {
+			return i
+		}
+	}
+	return -1
 }
 
-// offer takes e if it comes before the best so far: by the binding's name,
-// then by the place of the subject in the binding.
-func (m *match) offer(s *Snapshot, e *entry, rule uint32) {
+// match is the best grant found so far.
+type match struct {
+	binding, principal, rule uint32
+	found                    bool
+}
+
+// offer takes e, a grant of the principal, if it comes before the best so far:
+// by the binding's name, then by the place of the subject in the binding.
+func (m *match) offer(s *Snapshot, e *entry, principal, rule uint32) {
 	if m.found {
+		b := s.bindings.at(m.binding)
 		if m.binding == e.binding {
-			m.subject = min(m.subject, e.subject)
+			if b.position(principal) < b.position(m.principal) {
+				m.principal = principal
+			}
 			return
 		}
-		if s.bindings.at(m.binding).name < s.bindings.at(e.binding).name {
+		if b.name < s.bindings.at(e.binding).name {
 			return
 		}
 	}
-	*m = match{e.binding, e.subject, rule, true}
+	*m = match{e.binding, principal, rule, true}
 }
 
 // Decide answers q: no to a caller that is banned, then no where a policy
@@ -215,22 +228,25 @@ func (c *query) bound() Decision {
 	if !s.answers(q) {
 		return Decision{}
 	}
-	ns := none
-	if q.Namespace != "" {
-		ns = s.findScope(q.Namespace)
-	}
 	var cluster, local match
+	ns := none
 	for from := 0; from <= len(q.Groups); from += callers {
-		var ps [callers]*principal
-		n := s.callers(q, from, &ps)
-		for _, p := range ps[:n] {
-			c.scan(p, clusterScope, &cluster)
+		var known callerSet
+		s.callers(q, from, &known)
+		for i := range known.n {
+			c.scan(&known, i, clusterScope, &cluster)
 		}
-		if ns == none || cluster.found {
+		if q.Namespace == "" || cluster.found {
 			continue
 		}
-		for _, p := range ps[:n] {
-			c.scan(p, ns, &local)
+		if from == 0 {
+			ns = s.findScope(q.Namespace)
+		}
+		if ns == none {
+			continue
+		}
+		for i := range known.n {
+			c.scan(&known, i, ns, &local)
 		}
 	}
 	if !cluster.found {
@@ -239,38 +255,40 @@ func (c *query) bound() Decision {
 	if !cluster.found {
 		return Decision{}
 	}
-	return Decision{snap: s, binding: cluster.binding, subject: cluster.subject, rule: cluster.rule, effect: Allow}
+	return Decision{snap: s, binding: cluster.binding, principal: cluster.principal, rule: cluster.rule, effect: Allow}
 }
 
-// scan offers best every grant of p in the scope that permits the action.
-func (c *query) scan(p *principal, scope uint32, best *match) {
+// scan offers best every grant of caller i in the scope that permits the
+// action.
+func (c *query) scan(known *callerSet, i int, scope uint32, best *match) {
+	p := known.records[i]
 	if p.tree != nil {
-		c.scanTree(p, scope, best)
+		c.scanTree(p, known.ids[i], scope, best)
 		return
 	}
 	es := p.flat(scope)
-	for i := range es {
-		c.try(&es[i], best)
+	for j := range es {
+		c.try(&es[j], known.ids[i], best)
 	}
 }
 
-func (c *query) scanTree(p *principal, scope uint32, best *match) {
+func (c *query) scanTree(p *principal, id, scope uint32, best *match) {
 	p.tree.from(func(e entry) bool { return e.scope < scope }, func(e entry) bool {
 		if e.scope != scope {
 			return false
 		}
-		c.try(&e, best)
+		c.try(&e, id, best)
 		return true
 	})
 }
 
-func (c *query) try(e *entry, best *match) {
+func (c *query) try(e *entry, principal uint32, best *match) {
 	if e.role == wideRole {
-		c.scanWide(c.s.wides.at(e.binding), best)
+		c.scanWide(c.s.wides.at(e.binding), principal, best)
 		return
 	}
 	if rule, ok := c.permits(e.role); ok && c.usable(e) {
-		best.offer(c.s, e, rule)
+		best.offer(c.s, e, principal, rule)
 	}
 }
 
@@ -281,40 +299,81 @@ func (s *Snapshot) answers(q *Request) bool { return q.Site == "" || s.sites[q.S
 // their cache misses overlap.
 const callers = 16
 
+// callerSet is those of the caller's names that policy knows.
+type callerSet struct {
+	records [callers]*principal
+	ids     [callers]uint32
+	n       int
+}
+
 // callers looks up the caller's names from the given one on, 0 being the user
-// and i the group before i, and returns how many of them policy knows.
-func (s *Snapshot) callers(q *Request, from int, ps *[callers]*principal) int {
+// and i the group before i. It takes each step for all names before the next
+// step: what the steps read is rarely in the cache, and is read side by side.
+func (s *Snapshot) callers(q *Request, from int, known *callerSet) {
 	if s.principalIndex.n == 0 {
-		return 0
+		return
 	}
 	var (
-		ids [callers]uint32
-		n   int
+		hashes, names [callers]uint32
+		slots         [callers]uint64
+		n             int
 	)
-	// The hashes first, so that the lookups do not wait for one another.
-	last := min(len(q.Groups)+1, from+callers)
-	for i := from; i < last; i++ {
+	for i := from; i < min(len(q.Groups)+1, from+callers); i++ {
 		if name, ok := controlPlaneCaller(q, i); ok {
-			ids[n] = s.hash2(name, salt(i > 0))
+			hashes[n], names[n] = s.hash2(name, salt(i > 0)), uint32(i)
+			n++
 		}
-		n++
 	}
-	for i := range ids[:n] {
-		name, ok := controlPlaneCaller(q, from+i)
-		if !ok {
-			ids[i] = none
+	for i := range n {
+		slots[i] = s.principalIndex.peek(hashes[i])
+	}
+	m := 0
+	for i := range n {
+		id := uint32(slots[i]) - 1
+		if slots[i] == 0 {
 			continue
 		}
-		ids[i] = s.findPrincipal(ids[i], name, from+i > 0)
-	}
-	found := 0
-	for _, id := range ids[:n] {
-		if id != none {
-			ps[found] = s.principals.at(id)
-			found++
+		if uint32(slots[i]>>32) != hashes[i] {
+			p := s.principalIndex.probe(hashes[i])
+			var ok bool
+			if id, ok = p.next(); !ok {
+				continue
+			}
 		}
+		known.records[m], known.ids[m], names[m], hashes[m] = s.principals.at(id), id, names[i], hashes[i]
+		m++
 	}
-	return found
+	for i := range m {
+		slots[i] = known.records[i].peek()
+	}
+	for i := range m {
+		name, _ := controlPlaneCaller(q, int(names[i]))
+		group := names[i] > 0
+		id := known.ids[i]
+		p := known.records[i]
+		if uint32(slots[i]) != uint32(len(name)) || p.name != name || p.group != group {
+			// The hash is that of another name too, or of this one not at all.
+			if id = s.findPrincipal(hashes[i], name, group); id == none {
+				continue
+			}
+			p = s.principals.at(id)
+		}
+		known.records[known.n], known.ids[known.n] = p, id
+		known.n++
+	}
+}
+
+// peek reads what the comparison of the name and the walk of the grants are
+// about to read, and returns the length of the name in its lower half.
+func (p *principal) peek() uint64 {
+	x := uint64(uint32(len(p.name)))
+	if len(p.name) > 0 {
+		x |= uint64(p.name[0]) << 40
+	}
+	if len(p.entries) > 0 {
+		x |= uint64(p.entries[0].scope&0xff) << 32
+	}
+	return x
 }
 
 // controlPlaneCaller returns name i of the caller, 0 being the user and i the
@@ -344,6 +403,12 @@ func (s *Snapshot) findScope(name string) uint32 {
 			return id
 		}
 	}
+}
+
+// grantTo returns the binding in public form, with its first subject that
+// stands for the principal.
+func (s *Snapshot) grantTo(binding, principal uint32) Grant {
+	return s.grant(binding, uint32(s.bindings.at(binding).position(principal)))
 }
 
 // grant returns the binding and its subject in public form.

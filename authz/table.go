@@ -51,6 +51,14 @@ func (t *table) probe(hash uint32) probe {
 	return probe{slots: slots, pos: hash, hash: hash}
 }
 
+// peek returns the slot where a lookup of the hash begins.
+func (t *table) peek(hash uint32) uint64 {
+	if p := t.probe(hash); len(p.slots) > 0 {
+		return p.slots[hash&uint32(len(p.slots)-1)]
+	}
+	return 0
+}
+
 // next returns the next record number to compare; ok is false at the end.
 func (p *probe) next() (id uint32, ok bool) {
 	mask := uint32(len(p.slots) - 1)

@@ -153,7 +153,7 @@ func (t *Tx) putBinding(b *Binding) {
 			(*x.more)[i-1] = sub
 		}
 		if sub.principal != none {
-			t.addGrant(sub.principal, entry{sc, x.role, id, uint32(i)})
+			t.addGrant(sub.principal, entry{sc, x.role, id})
 		}
 	}
 	y := t.s.scopes.edit(t.v, sc)

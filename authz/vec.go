@@ -22,19 +22,17 @@ type vec[T any] struct {
 	n    uint32
 }
 
+// vecMid holds the owners of its pages, so that a page is nothing but items and
+// fills its place in memory.
 type vecMid[T any] struct {
-	pages [midSize]*vecPage[T]
-	own   version
-}
-
-type vecPage[T any] struct {
-	items [pageSize]T
+	pages [midSize]*[pageSize]T
+	owns  [midSize]version
 	own   version
 }
 
 // at returns item i for reading.
 func (v *vec[T]) at(i uint32) *T {
-	return &v.mids[i>>(pageBits+midBits)].pages[i>>pageBits%midSize].items[i%pageSize]
+	return &v.mids[i>>(pageBits+midBits)].pages[i>>pageBits%midSize][i%pageSize]
 }
 
 // edit returns item i for writing in transaction t.
@@ -50,14 +48,12 @@ func (v *vec[T]) edit(t version, i uint32) *T {
 		m = &c
 		v.mids[i>>(pageBits+midBits)] = m
 	}
-	p := m.pages[i>>pageBits%midSize]
-	if p.own != t {
-		c := *p
-		c.own = t
-		p = &c
-		m.pages[i>>pageBits%midSize] = p
+	k := i >> pageBits % midSize
+	if m.owns[k] != t {
+		c := *m.pages[k]
+		m.pages[k], m.owns[k] = &c, t
 	}
-	return &p.items[i%pageSize]
+	return &m.pages[k][i%pageSize]
 }
 
 // add appends a zero item and returns its index.
@@ -81,7 +77,8 @@ func (v *vec[T]) add(t version) uint32 {
 		m = &c
 		v.mids[i>>(pageBits+midBits)] = m
 	}
-	m.pages[i>>pageBits%midSize] = &vecPage[T]{own: t}
+	k := i >> pageBits % midSize
+	m.pages[k], m.owns[k] = new([pageSize]T), t
 	return i
 }
 

@@ -108,11 +108,11 @@ func (t *Tx) narrow(p *principal, scope, id uint32) {
 }
 
 // scanWide is scan for a wide scope.
-func (c *query) scanWide(w *wide, best *match) {
+func (c *query) scanWide(w *wide, principal uint32, best *match) {
 	n, done := 0, false
 	w.byName.all(func(e entry) bool {
 		if rule, ok := c.permits(e.role); ok && c.usable(&e) {
-			best.offer(c.s, &e, rule)
+			best.offer(c.s, &e, principal, rule)
 			done = true
 			return false
 		}
@@ -134,7 +134,7 @@ func (c *query) scanWide(w *wide, best *match) {
 		}
 		e, _ := w.first(role)
 		if c.usable(&e) {
-			best.offer(c.s, &e, rule)
+			best.offer(c.s, &e, principal, rule)
 			return true
 		}
 		// The first grant of the role is the control plane's own; a later one
@@ -144,7 +144,7 @@ func (c *query) scanWide(w *wide, best *match) {
 				return false
 			}
 			if c.usable(&x) {
-				best.offer(c.s, &x, rule)
+				best.offer(c.s, &x, principal, rule)
 				return false
 			}
 			return true
@@ -162,7 +162,7 @@ func (c *query) scanWide(w *wide, best *match) {
 		}
 		if rule, ok := c.permits(e.role); ok {
 			if c.usable(&e) {
-				best.offer(c.s, &e, rule)
+				best.offer(c.s, &e, principal, rule)
 				return false
 			}
 			return true
