@@ -28,7 +28,7 @@ lint: check ## the same as check
 generate: ## rewrite generated files
 	go generate ./...
 
-fuzz: ## every fuzz target for FUZZTIME (default 3s)
+fuzz: ## every fuzz target for FUZZTIME (default 2s)
 	scripts/fuzz
 
 soak: ## kill and restart the control plane under load for SOAK (default 10m)
