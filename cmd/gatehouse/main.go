@@ -58,6 +58,7 @@ Start with "gatehouse serve".`,
 	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand(), adminCommand())
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(tokensCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -2,14 +2,16 @@
 // verified. Both lanes use it, so that a caller is the same whichever lane the
 // request takes.
 //
-// It owns the reading of the TLS connection and the Authorization header and
-// the short list of what may be asked without a credential. It refuses
-// credentials anywhere else: not in a URL, a cookie or a form.
+// It owns the reading of the TLS connection, the Authorization header and the
+// headers of authenticating proxies (forwarded.go), and the short list of what
+// may be asked without a credential. It refuses credentials anywhere else: not
+// in a URL, a cookie or a form.
 //
 // Start with [From].
 package caller
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -40,9 +42,13 @@ func IsPublic(path string) bool {
 // An error says that a credential was refused (kind Unauthenticated) or could
 // not be verified now.
 //
-// A bearer token counts before a client certificate: who sends a token wants
-// to be its holder, whatever the connection was opened with.
+// What a proxy says counts first, if it proves to be one. Then a bearer token
+// counts before a client certificate: who sends a token wants to be its holder,
+// whatever the connection was opened with.
 func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err error) {
+	if id, ok, err := forwarded(chain, r); ok || err != nil {
+		return id, ok, err
+	}
 	token, has, err := bearer(r)
 	switch {
 	case err != nil:
@@ -58,14 +64,18 @@ func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err 
 }
 
 // Frame adapts [From] for the frame: without a credential, the public paths
-// are asked by nobody in particular.
-func Frame(chain *authn.Chain) func(r *http.Request) (resource.Caller, bool, error) {
+// are asked by nobody in particular. seen is told of every verified identity,
+// so that what the record and the caller should know of its credential can be
+// noted.
+func Frame(chain *authn.Chain, seen func(context.Context, authn.Identity)) func(r *http.Request) (resource.Caller, bool, error) {
 	return func(r *http.Request) (resource.Caller, bool, error) {
 		id, ok, err := From(chain, r)
 		if err != nil {
 			return resource.Caller{}, false, err
 		}
 		if ok {
+			dropForwarded(r.Header)
+			seen(r.Context(), id)
 			return Of(id), true, nil
 		}
 		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && IsPublic(r.URL.Path) && r.URL.RawQuery == "" {

@@ -1,6 +1,7 @@
 package caller
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -18,9 +19,11 @@ func chain(t *testing.T) *authn.Chain {
 	return c
 }
 
+func unseen(context.Context, authn.Identity) {}
+
 func TestOnlyTheShortListIsPublic(t *testing.T) {
 	t.Parallel()
-	frame := Frame(chain(t))
+	frame := Frame(chain(t), unseen)
 	for _, tc := range []struct {
 		method, target string
 		public         bool
@@ -50,7 +53,7 @@ func TestOnlyTheShortListIsPublic(t *testing.T) {
 // without a credential, not even on a public path.
 func TestRefusedCredentialIsNeverAnonymous(t *testing.T) {
 	t.Parallel()
-	frame := Frame(chain(t))
+	frame := Frame(chain(t), unseen)
 	for name, values := range map[string][]string{
 		"garbage token": {"Bearer garbage"},
 		"other scheme":  {"Basic YTpi"},

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,7 @@ type validated struct {
 	issuer               string
 	maxTokenAge          time.Duration
 	auditPolicyFile      string
+	authentication       Authentication
 	logLevel             slog.Level
 	logJSON              bool
 }
@@ -81,6 +83,10 @@ func (c Config) Issuer() string { return c.v.issuer }
 
 // MaxTokenAge caps the life of tokens.
 func (c Config) MaxTokenAge() time.Duration { return c.v.maxTokenAge }
+
+// Authentication says whom the control plane believes beside itself. Its slices
+// must not be changed.
+func (c Config) Authentication() Authentication { return c.v.authentication }
 
 // AuditPolicyFile is the audit policy, "" for the built-in one.
 func (c Config) AuditPolicyFile() string { return c.v.auditPolicyFile }
@@ -210,6 +216,8 @@ func Resolve(f File) (Config, error) {
 		}
 		v.maxTokenAge = time.Duration(s) * time.Second
 	}
+	authentication(bad, f.Authentication)
+	v.authentication = f.Authentication
 	if v.auditPolicyFile = f.Audit.PolicyFile; v.auditPolicyFile != "" {
 		exists(bad, "audit.policyFile", v.auditPolicyFile)
 	}
@@ -235,6 +243,25 @@ func Resolve(f File) (Config, error) {
 		return Config{}, errors.Join(faults...)
 	}
 	return Config{v}, nil
+}
+
+func authentication(bad report, a Authentication) {
+	if a.ConfigFile != "" {
+		exists(bad, "authentication.configFile", a.ConfigFile)
+	}
+	h := a.RequestHeader
+	if h.ClientCAFile != "" {
+		if _, ok := exists(bad, "authentication.requestHeader.clientCAFile", h.ClientCAFile); ok {
+			if data, err := os.ReadFile(h.ClientCAFile); err != nil || !x509.NewCertPool().AppendCertsFromPEM(data) {
+				bad("authentication.requestHeader.clientCAFile", "%s holds no PEM certificate", h.ClientCAFile)
+			}
+		}
+	}
+	for i, name := range h.AllowedNames {
+		if name == "" {
+			bad(fmt.Sprintf("authentication.requestHeader.allowedNames[%d]", i), "must not be empty")
+		}
+	}
 }
 
 type report func(field, format string, args ...any)

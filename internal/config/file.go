@@ -26,6 +26,8 @@ type File struct {
 	Storage Storage `json:"storage,omitempty"`
 	// Tokens says what the control plane mints.
 	Tokens Tokens `json:"tokens,omitempty"`
+	// Authentication says whom the control plane believes beside itself.
+	Authentication Authentication `json:"authentication,omitempty"`
 	// Audit says what is recorded.
 	Audit Audit `json:"audit,omitempty"`
 	// Log says what the process writes about itself to standard error.
@@ -67,6 +69,34 @@ type Tokens struct {
 	// MaxExpirationSeconds caps the life of tokens, from 600 (10 minutes) to
 	// 31536000 (a year). Default: 86400.
 	MaxExpirationSeconds int64 `json:"maxExpirationSeconds,omitempty"`
+}
+
+// Authentication says whom the control plane believes beside itself. Further
+// identity providers are resources: identityproviders.identity.gatehouse.dev.
+type Authentication struct {
+	// ConfigFile is an AuthenticationConfiguration (apiserver.config.k8s.io)
+	// as kube-apiserver reads it; its issuers are believed on this replica
+	// from the start and take precedence over the resources. It is read
+	// again when it changes.
+	ConfigFile string `json:"configFile,omitempty"`
+	// AllowLoopbackIssuers lets documents of identity providers be fetched
+	// from this machine, for a provider that runs beside the control plane.
+	AllowLoopbackIssuers bool `json:"allowLoopbackIssuers,omitempty"`
+	// RequestHeader says which proxies may name their callers in the headers
+	// X-Remote-User, -Uid, -Group and -Extra-*.
+	RequestHeader RequestHeader `json:"requestHeader,omitempty"`
+}
+
+// RequestHeader is who may speak for others.
+type RequestHeader struct {
+	// ClientCAFile is a PEM file of further authorities whose client
+	// certificates make a proxy. They must issue nothing else: a proxy can
+	// speak for anybody. The control plane's own request header authority
+	// always counts.
+	ClientCAFile string `json:"clientCAFile,omitempty"`
+	// AllowedNames are the common names that a proxy's certificate may have.
+	// Default: any that these authorities certify.
+	AllowedNames []string `json:"allowedNames,omitempty"`
 }
 
 // Audit says what is recorded.

@@ -10,9 +10,11 @@ import (
 	"github.com/google/uuid"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
@@ -117,6 +119,7 @@ func (t *turn) enter(need *authz.Request, object *audit.ObjectReference) (code i
 	}
 	who := caller.Of(id)
 	t.ev.User = audit.UserInfo{Username: who.Name, UID: who.UID, Groups: who.Groups, Extra: who.Extra}
+	t.noteCredential(id)
 	allowed, reason, err := t.lane.Reviews.Permit(t.ctx, who, need)
 	if err != nil {
 		return t.fail(err), false
@@ -139,6 +142,23 @@ func (t *turn) claim(who string) (code int, ok bool) {
 	t.share = who
 	return 0, true
 }
+
+// noteCredential says what the record and the caller should know of the
+// caller's credential.
+func (t *turn) noteCredential(id authn.Identity) {
+	for key, value := range id.Annotations(t.ev.RequestReceivedTimestamp.Time) {
+		t.ev.Annotate(key, value)
+	}
+	for _, text := range id.Warnings() {
+		if header, err := utilnet.NewWarningHeader(warningCode, "-", text); err == nil {
+			t.w.Header().Add("Warning", header)
+		}
+	}
+}
+
+// warningCode is a persistent warning (RFC 7234, section 5.5.7), as the frame
+// sends them.
+const warningCode = 299
 
 func (t *turn) decided(allowed bool, reason string) {
 	decision := "forbid"

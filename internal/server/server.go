@@ -134,16 +134,14 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	var obj objects
-	index := authn.NewIndex(func(ctx context.Context, k authn.ObjectKey) (authn.ObjectState, bool, error) {
-		return obj.state(ctx, k)
-	})
 	banned := authn.NewBans()
-	chain, err := authn.New(authn.Config{
-		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{iss.Trusted()}, Objects: index, Bans: banned, Now: now,
+	who, err := openIdentity(ctx, identityConfig{
+		config: o.Config.Authentication(), vault: st.vault, trust: trust, issuer: iss, objects: &obj, bans: banned, now: now, log: log,
 	})
 	if err != nil {
 		return err
 	}
+	chain := who.chain
 	if err := trust.apply(chain); err != nil {
 		return err
 	}
@@ -202,7 +200,7 @@ func Run(ctx context.Context, o Options) error {
 		Version:         o.Version,
 		ExternalAddress: at.advertised,
 		Audiences:       []string{apiAudience},
-		Authenticate:    kubeapi.Authenticate(caller.Frame(chain)),
+		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
 		Recorder:        record,
 		AuditPolicy:     recorded,
@@ -235,10 +233,9 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, roleBindings, typed[*rbacv1.RoleBinding]{policy.RoleBindings})
 	flow.follow(ctx, clusterRoleBindings, typed[*rbacv1.ClusterRoleBinding]{policy.ClusterRoleBindings})
 	flow.follow(ctx, sites, typed[*federationapi.Site]{policy.Sites, directory})
-	flow.follow(ctx, serviceAccounts, &bound{index: index, kind: authn.ServiceAccountObject})
-	flow.follow(ctx, pods, &bound{index: index, kind: authn.PodObject})
-	flow.follow(ctx, secrets, &bound{index: index, kind: authn.SecretObject})
-	flow.follow(ctx, nodes, &bound{index: index, kind: authn.NodeObject})
+	if err := who.follow(ctx, flow, client); err != nil {
+		return err
+	}
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
 	beyond.follow(ctx, flow)
@@ -268,12 +265,13 @@ func Run(ctx context.Context, o Options) error {
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
 	trust.run(ctx, work, chain)
+	who.run(ctx, work)
 	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), keyInterval) })
 	work.start("token issuer", func() error { return tokenKeys.Follow(ctx, applyTokenKeys(iss)) })
 	work.start("key changes", func() error {
 		return blobs.Follow(ctx, func() {
 			// What another replica rotated or revoked counts here at once.
-			for _, refresh := range append(trust.refreshers(), tokenKeys.Refresh, checkpoints.Refresh) {
+			for _, refresh := range append(append(trust.refreshers(), who.refreshers()...), tokenKeys.Refresh, checkpoints.Refresh) {
 				if err := refresh(ctx); err != nil && ctx.Err() == nil {
 					log.Warn("keys not read", "error", err)
 				}
@@ -283,14 +281,13 @@ func Run(ctx context.Context, o Options) error {
 	work.start("open requests", func() error { return open.Run(ctx) })
 	work.start("ban status", func() error { return beyond.report(ctx, frame) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
-	work.start("token memory", func() error { return sweep(ctx, chain) })
 
 	// The one listener.
 	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
 	lane, err := fastlane.New(fastlane.Config{
 		Frame:        open.Handler(frame.Handler()),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
-		Reviews:      siteReviews{reviews: answers, objects: index, now: now},
+		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        siteDoors{Directory: directory, access: authorizer, status: beyond.status},
 		Recorder:     record, Batch: record,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,

@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -55,6 +56,12 @@ func (o objects) Pod(ctx context.Context, namespace, name string) (issuer.Pod, e
 	}
 	out := issuer.Pod{UID: string(p.UID), ServiceAccount: p.Spec.ServiceAccountName, NodeName: p.Spec.NodeName}
 	for _, c := range p.Spec.Containers {
+		out.Containers = append(out.Containers, c.Name)
+	}
+	for _, c := range p.Spec.InitContainers {
+		out.Containers = append(out.Containers, c.Name)
+	}
+	for _, c := range p.Spec.EphemeralContainers {
 		out.Containers = append(out.Containers, c.Name)
 	}
 	if p.DeletionTimestamp != nil {
@@ -96,6 +103,8 @@ func issueToken(requests *issuer.Requests) func(context.Context, resource.Caller
 			Namespace: sa.Namespace, Account: sa.Name,
 			BodyName: in.Name, BodyNamespace: in.Namespace, BodyUID: string(in.UID),
 			Audiences: in.Spec.Audiences, ExpirationSeconds: in.Spec.ExpirationSeconds,
+			// The upstream type has no field for a container.
+			Container: in.Annotations[authn.ExtraContainerName],
 		}
 		if b := in.Spec.BoundObjectRef; b != nil {
 			req.Bound = &issuer.BoundRef{APIVersion: b.APIVersion, Kind: b.Kind, Name: b.Name, UID: string(b.UID)}
@@ -110,7 +119,13 @@ func issueToken(requests *issuer.Requests) func(context.Context, resource.Caller
 		}
 		in.Spec.Audiences, in.Spec.ExpirationSeconds = out.Audiences, &out.ExpirationSeconds
 		in.Status.ExpirationTimestamp = metav1.NewTime(out.Requested)
+		for _, text := range out.Warnings {
+			kubeapi.Warn(ctx, text)
+		}
 		if !dryRun {
+			for key, value := range out.Annotations {
+				kubeapi.Annotate(ctx, key, value)
+			}
 			in.Status.Token = out.Text.Reveal()
 		}
 		return nil
