@@ -20,10 +20,11 @@ type writer struct {
 	scopes, principals, wides, roles, permissions, bindings pool
 	keys, policies, labels                                  pool
 
-	queue   []Binding // put, not yet entered
+	queue   []queuedBinding // put, not yet entered
+	grants  []grantLink     // of bindings entered, not yet linked
+	items   []scopeLink     // the same
 	scratch []byte
-	warm    []uint32
-	warmed  int // keeps what warm loads from being optimised away
+	warmed  uint64 // keeps what warm loads from being optimised away
 }
 
 func (w *writer) pools() []*pool {
@@ -34,7 +35,7 @@ func (w *writer) pools() []*pool {
 // New returns an engine without any policy: every decision is no opinion.
 func New() *Engine {
 	e := new(Engine)
-	e.w.queue = make([]Binding, 0, queueSize)
+	e.w.queue = make([]queuedBinding, 0, queueSize)
 	seed := maphash.MakeSeed()
 	tx := Tx{s: &Snapshot{seed: seed, salt: maphash.String(seed, "numbers")}, w: &e.w, v: 1}
 	tx.start()
@@ -65,6 +66,7 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 		tx.s = nil // a Tx kept past its transaction must fail
 		clear(e.w.queue)
 		e.w.queue = e.w.queue[:0]
+		e.w.grants, e.w.items = e.w.grants[:0], e.w.items[:0]
 		for _, p := range e.w.pools() {
 			if committed {
 				p.commit()
@@ -75,6 +77,7 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 	}()
 	change(&tx)
 	tx.flush()
+	tx.link()
 	if !tx.changed {
 		return old
 	}

@@ -69,6 +69,19 @@ func (s *Snapshot) findPrincipal(hash uint32, name string, group bool) uint32 {
 	}
 }
 
+// findPrincipalBytes is findPrincipal for a user whose name is not a string yet.
+func (s *Snapshot) findPrincipalBytes(hash uint32, name []byte) uint32 {
+	for p := s.principalIndex.probe(hash); ; {
+		id, ok := p.next()
+		if !ok {
+			return none
+		}
+		if x := s.principals.at(id); x.name == string(name) && !x.group {
+			return id
+		}
+	}
+}
+
 // flat returns the entries of one scope of a principal without a tree.
 func (p *principal) flat(scope uint32) []entry {
 	es := p.entries

@@ -20,10 +20,13 @@ const (
 
 // roleMany holds a list or blocks, not both.
 type roleMany struct {
-	few    []uint32
-	blocks []*roleBlock // sorted by hi, none empty
-	own    version
+	few   []uint32
+	dense *roleBlocks
+	own   version
 }
+
+// roleBlocks is sorted by hi; none is empty.
+type roleBlocks []*roleBlock
 
 type roleBlock struct {
 	bits [roleBlockSize / 64]uint64
@@ -37,29 +40,35 @@ func (s *roleSet) has(r uint32) bool {
 	if s.many == nil {
 		return s.one == r+1
 	}
-	if s.many.blocks == nil {
+	if s.many.dense == nil {
 		return has(s.many.few, r)
 	}
-	i, ok := s.many.find(r >> roleBlockBits)
-	return ok && s.many.blocks[i].bits[r%roleBlockSize/64]>>(r%64)&1 != 0
+	blocks := *s.many.dense
+	i, ok := blocks.find(r >> roleBlockBits)
+	return ok && blocks[i].bits[r%roleBlockSize/64]>>(r%64)&1 != 0
 }
 
-func (b *roleMany) find(hi uint32) (int, bool) {
-	lo, n := 0, len(b.blocks)
+func (b roleBlocks) find(hi uint32) (int, bool) {
+	lo, n := 0, len(b)
 	for lo < n {
-		if m := (lo + n) / 2; b.blocks[m].hi < hi {
+		if m := (lo + n) / 2; b[m].hi < hi {
 			lo = m + 1
 		} else {
 			n = m
 		}
 	}
-	return lo, lo < len(b.blocks) && b.blocks[lo].hi == hi
+	return lo, lo < len(b) && b[lo].hi == hi
 }
 
 // edit makes the set's lists belong to transaction t.
 func (s *roleSet) edit(t version) *roleMany {
 	if s.many.own != t {
-		s.many = &roleMany{few: slices.Clone(s.many.few), blocks: slices.Clone(s.many.blocks), own: t}
+		m := &roleMany{few: slices.Clone(s.many.few), own: t}
+		if s.many.dense != nil {
+			blocks := slices.Clone(*s.many.dense)
+			m.dense = &blocks
+		}
+		s.many = m
 	}
 	return s.many
 }
@@ -78,33 +87,36 @@ func (s *roleSet) add(t version, r uint32) {
 		s.one = 0
 	}
 	m := s.edit(t)
-	if m.blocks == nil && len(m.few) < roleSetFew {
+	if m.dense == nil && len(m.few) < roleSetFew {
 		i, _ := slices.BinarySearch(m.few, r)
 		m.few = slices.Insert(m.few, i, r)
 		return
 	}
-	for _, x := range m.few {
-		m.set(t, x)
+	if m.dense == nil {
+		m.dense = new(roleBlocks)
+		for _, x := range m.few {
+			m.dense.set(t, x)
+		}
+		m.few = nil
 	}
-	m.few = nil
-	m.set(t, r)
+	m.dense.set(t, r)
 }
 
-func (b *roleMany) set(t version, r uint32) {
+func (b *roleBlocks) set(t version, r uint32) {
 	i, ok := b.find(r >> roleBlockBits)
 	if !ok {
-		b.blocks = slices.Insert(b.blocks, i, &roleBlock{own: t, hi: r >> roleBlockBits})
+		*b = slices.Insert(*b, i, &roleBlock{own: t, hi: r >> roleBlockBits})
 	}
-	b.editBlock(t, i).bits[r%roleBlockSize/64] |= 1 << (r % 64)
+	b.edit(t, i).bits[r%roleBlockSize/64] |= 1 << (r % 64)
 }
 
-func (b *roleMany) editBlock(t version, i int) *roleBlock {
-	k := b.blocks[i]
+func (b *roleBlocks) edit(t version, i int) *roleBlock {
+	k := (*b)[i]
 	if k.own != t {
 		c := *k
 		c.own = t
 		k = &c
-		b.blocks[i] = k
+		(*b)[i] = k
 	}
 	return k
 }
@@ -119,23 +131,23 @@ func (s *roleSet) remove(t version, r uint32) {
 		return
 	}
 	m := s.edit(t)
-	if m.blocks == nil {
+	if m.dense == nil {
 		i, _ := slices.BinarySearch(m.few, r)
 		m.few = slices.Delete(m.few, i, i+1)
 	} else {
-		i, _ := m.find(r >> roleBlockBits)
-		k := m.editBlock(t, i)
+		i, _ := m.dense.find(r >> roleBlockBits)
+		k := m.dense.edit(t, i)
 		k.bits[r%roleBlockSize/64] &^= 1 << (r % 64)
 		if k.bits == [len(k.bits)]uint64{} {
-			m.blocks = slices.Delete(m.blocks, i, i+1)
+			*m.dense = slices.Delete(*m.dense, i, i+1)
 		}
-		if len(m.blocks) <= 1 && s.count() <= roleSetFew/2 {
+		if len(*m.dense) <= 1 && s.count() <= roleSetFew/2 {
 			var few []uint32
 			s.each(func(r uint32) bool { few = append(few, r); return true })
-			m.few, m.blocks = few, nil
+			m.few, m.dense = few, nil
 		}
 	}
-	if m.blocks == nil && len(m.few) == 1 {
+	if m.dense == nil && len(m.few) == 1 {
 		s.one, s.many = m.few[0]+1, nil
 	}
 }
@@ -156,7 +168,10 @@ func (s *roleSet) each(visit func(uint32) bool) bool {
 			return false
 		}
 	}
-	for _, b := range s.many.blocks {
+	if s.many.dense == nil {
+		return true
+	}
+	for _, b := range *s.many.dense {
 		for i, w := range b.bits {
 			for ; w != 0; w &= w - 1 {
 				if !visit(b.hi<<roleBlockBits | uint32(i*64+bits.TrailingZeros64(w))) {
@@ -169,7 +184,7 @@ func (s *roleSet) each(visit func(uint32) bool) bool {
 }
 
 // dense reports whether the set has the form of blocks.
-func (s *roleSet) dense() bool { return s.many != nil && s.many.blocks != nil }
+func (s *roleSet) dense() bool { return s.many != nil && s.many.dense != nil }
 
 // common visits the roles that are in both sets until visit returns false.
 func (s *roleSet) common(o *roleSet, visit func(uint32) bool) bool {
@@ -180,7 +195,7 @@ func (s *roleSet) common(o *roleSet, visit func(uint32) bool) bool {
 		// o is short.
 		return o.each(func(r uint32) bool { return !s.has(r) || visit(r) })
 	}
-	a, b := s.many.blocks, o.many.blocks
+	a, b := *s.many.dense, *o.many.dense
 	for len(a) > 0 && len(b) > 0 {
 		switch {
 		case a[0].hi < b[0].hi:

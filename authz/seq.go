@@ -21,6 +21,20 @@ type seqItems[E any] struct {
 	own   version
 }
 
+// newSeq returns a sequence of items that are sorted and without duplicates.
+func newSeq[E any](t version, items []E) *seq[E] {
+	const fill = seqChunk * 3 / 4 // room for later inserts
+	s := &seq[E]{own: t, n: len(items)}
+	n := (len(items) + fill - 1) / fill
+	s.firsts, s.chunks = make([]E, 0, n), make([]seqItems[E], 0, n)
+	for c := range n {
+		chunk := items[c*len(items)/n : (c+1)*len(items)/n]
+		s.firsts = append(s.firsts, chunk[0])
+		s.chunks = append(s.chunks, seqItems[E]{items: slices.Clone(chunk), own: t})
+	}
+	return s
+}
+
 func (s *seq[E]) len() int {
 	if s == nil {
 		return 0

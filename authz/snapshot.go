@@ -65,8 +65,8 @@ func (s *Snapshot) Number() uint64 { return s.number }
 // scope is a namespace that policy names, or one of the two below.
 type scope struct {
 	name     string
-	bindings *seq[uint64] // role<<32|binding
-	refs     uint32       // bindings and roles inside
+	bindings *seq[scopeItem]
+	refs     uint32 // bindings and roles inside
 }
 
 const (
@@ -117,6 +117,33 @@ func (b *binding) subject(i int) subject {
 
 func (b *binding) scope() uint32   { return b.scopeBit >> 1 }
 func (b *binding) bootstrap() bool { return b.scopeBit&1 != 0 }
+
+// scopeItem is a binding among those of its scope: the role's number, the
+// binding's, and how many subjects it has, so that holders are counted without
+// looking at the binding. Numbers stay far below their 28 bits: as many
+// bindings would fill 40 GB.
+type scopeItem uint64
+
+const (
+	itemSubjectBits = 8
+	itemRoleShift   = 36
+	// itemLook in place of the number says: look at the binding.
+	itemLook = 1<<itemSubjectBits - 1
+)
+
+func (b *binding) item(id uint32) scopeItem {
+	n := b.subjects()
+	if n >= itemLook || b.position(none) >= 0 {
+		n = itemLook // many subjects, or some that match nobody
+	}
+	return scopeItem(b.role)<<itemRoleShift | scopeItem(id)<<itemSubjectBits | scopeItem(n)
+}
+
+func (i scopeItem) role() uint32 { return uint32(i >> itemRoleShift) }
+func (i scopeItem) binding() uint32 {
+	return uint32(i>>itemSubjectBits) & (1<<(itemRoleShift-itemSubjectBits) - 1)
+}
+func (i scopeItem) subjects() int { return int(i & itemLook) }
 
 // subject is one subject of a binding.
 type subject struct {
@@ -393,8 +420,10 @@ func controlPlaneCaller(q *Request, i int) (string, bool) {
 }
 
 // findScope returns the number of a namespace, or none.
-func (s *Snapshot) findScope(name string) uint32 {
-	for p := s.scopeIndex.probe(s.hash(name)); ; {
+func (s *Snapshot) findScope(name string) uint32 { return s.findScopeBy(s.hash(name), name) }
+
+func (s *Snapshot) findScopeBy(hash uint32, name string) uint32 {
+	for p := s.scopeIndex.probe(hash); ; {
 		id, ok := p.next()
 		if !ok {
 			return none

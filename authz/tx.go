@@ -28,6 +28,7 @@ func (t *Tx) start() {
 // Clear removes all policy, for a writer that starts over from a full list.
 func (t *Tx) Clear() {
 	t.flush()
+	t.w.grants, t.w.items = t.w.grants[:0], t.w.items[:0]
 	*t.s = Snapshot{seed: t.s.seed, salt: t.s.salt}
 	for _, p := range t.w.pools() {
 		// Numbers start over; should the transaction be abandoned, the pools
@@ -104,21 +105,21 @@ func (t *Tx) DeleteRole(namespace, name string) {
 
 // PutBinding adds or replaces a binding.
 func (t *Tx) PutBinding(b Binding) {
-	t.w.queue = append(t.w.queue, b)
+	t.w.queue = append(t.w.queue, queuedBinding{Binding: b})
 	if len(t.w.queue) == cap(t.w.queue) {
 		t.flush()
 	}
 }
 
-func (t *Tx) putBinding(b *Binding) {
+func (t *Tx) putBinding(b *queuedBinding) {
 	sc := uint32(clusterScope)
 	if b.Namespace != "" {
-		sc = t.useScope(b.Namespace)
+		sc = t.useScopeBy(b.space, b.Namespace)
 	}
-	h := t.s.hash2(b.Name, sc)
+	h := mix(b.name, sc)
 	id := t.s.findBinding(h, sc, b.Name)
 	if id != none {
-		if t.s.isBinding(id, b) {
+		if t.s.isBinding(id, &b.Binding) {
 			t.leaveScope(sc)
 			return
 		}
@@ -135,7 +136,8 @@ func (t *Tx) putBinding(b *Binding) {
 	if b.Bootstrap || isBootstrapName(b.Name) {
 		x.scopeBit |= 1
 	}
-	x.role = t.useRole(roleScope(b.RoleKind, sc), b.RoleKind, b.RoleName)
+	rsc := roleScope(b.RoleKind, sc)
+	x.role = t.useRoleBy(mix(b.role, rsc), rsc, b.RoleKind, b.RoleName)
 	r := t.s.roles.edit(t.v, x.role)
 	if r.refs++; r.refs == 1 && r.rules == nil {
 		t.s.count.Unresolved++
@@ -146,19 +148,23 @@ func (t *Tx) putBinding(b *Binding) {
 		x.more = &more
 	}
 	for i := range b.Subjects {
-		sub := t.subject(&b.Subjects[i], b.Namespace)
+		h := none
+		if i < queuedSubjects {
+			h = b.subjects[i]
+		} else {
+			h = t.hashSubject(&b.Subjects[i], b.Namespace)
+		}
+		sub := t.subject(h, &b.Subjects[i], b.Namespace)
 		if i == 0 {
 			x.first = sub
 		} else {
 			(*x.more)[i-1] = sub
 		}
 		if sub.principal != none {
-			t.addGrant(sub.principal, entry{sc, x.role, id})
+			t.w.grants = append(t.w.grants, grantLink{sub.principal, entry{sc, x.role, id}})
 		}
 	}
-	y := t.s.scopes.edit(t.v, sc)
-	y.bindings = y.bindings.edit(t.v)
-	y.bindings.insert(t.v, uint64(x.role)<<32|uint64(id), cmp.Compare[uint64])
+	t.w.items = append(t.w.items, scopeLink{sc, x.item(id)})
 }
 
 // DeleteBinding removes a binding.
@@ -184,6 +190,7 @@ func (t *Tx) DeleteBinding(namespace, name string) {
 
 // unlink takes a binding out of everything but its own record and index.
 func (t *Tx) unlink(id uint32) {
+	t.link()
 	b := t.s.bindings.at(id)
 	sc, role := b.scope(), b.role
 	for i := range b.subjects() {
@@ -195,7 +202,7 @@ func (t *Tx) unlink(id uint32) {
 	}
 	y := t.s.scopes.edit(t.v, sc)
 	y.bindings = y.bindings.edit(t.v)
-	y.bindings.remove(t.v, uint64(role)<<32|uint64(id), cmp.Compare[uint64])
+	y.bindings.remove(t.v, b.item(id), cmp.Compare[scopeItem])
 	r := t.s.roles.edit(t.v, role)
 	if r.refs--; r.refs == 0 && r.rules == nil {
 		t.s.count.Unresolved--
@@ -229,13 +236,13 @@ func (t *Tx) DeleteSite(name string) {
 	delete(t.s.sites, name)
 }
 
-// subject numbers a binding's subject.
-func (t *Tx) subject(s *Subject, namespace string) subject {
+// subject numbers a binding's subject, whose principal has the hash h.
+func (t *Tx) subject(h uint32, s *Subject, namespace string) subject {
 	switch s.Kind {
 	case User:
-		return subject{t.usePrincipal(s.Name, false), formUser}
+		return subject{t.usePrincipal(h, s.Name, false), formUser}
 	case Group:
-		return subject{t.usePrincipal(s.Name, true), formGroup}
+		return subject{t.usePrincipal(h, s.Name, true), formGroup}
 	case ServiceAccount:
 		if s.Namespace != "" {
 			namespace = s.Namespace
@@ -244,29 +251,39 @@ func (t *Tx) subject(s *Subject, namespace string) subject {
 			break
 		}
 		t.w.scratch = appendServiceAccount(t.w.scratch[:0], s, namespace)
-		return subject{t.usePrincipal(string(t.w.scratch), false), formServiceAccount | uint32(len(namespace))<<formBits}
+		id := t.s.findPrincipalBytes(h, t.w.scratch)
+		if id == none {
+			id = t.addPrincipal(h, string(t.w.scratch), false)
+		}
+		return subject{id, formServiceAccount | uint32(len(namespace))<<formBits}
 	}
 	return subject{principal: none}
 }
 
-func (t *Tx) usePrincipal(name string, group bool) uint32 {
-	h := t.s.hash2(name, salt(group))
+func (t *Tx) usePrincipal(h uint32, name string, group bool) uint32 {
 	id := t.s.findPrincipal(h, name, group)
 	if id == none {
-		id = take(&t.w.principals, &t.s.principals, t.v)
-		t.s.principalIndex.insert(t.v, h, id)
-		*t.s.principals.edit(t.v, id) = principal{name: name, group: group, live: true}
+		id = t.addPrincipal(h, name, group)
 	}
 	return id
 }
 
+func (t *Tx) addPrincipal(h uint32, name string, group bool) uint32 {
+	id := take(&t.w.principals, &t.s.principals, t.v)
+	t.s.principalIndex.insert(t.v, h, id)
+	*t.s.principals.edit(t.v, id) = principal{name: name, group: group, live: true}
+	return id
+}
+
 // useScope numbers a namespace and counts one more user of it.
-func (t *Tx) useScope(name string) uint32 {
-	id := t.s.findScope(name)
+func (t *Tx) useScope(name string) uint32 { return t.useScopeBy(t.s.hash(name), name) }
+
+func (t *Tx) useScopeBy(h uint32, name string) uint32 {
+	id := t.s.findScopeBy(h, name)
 	if id == none {
 		id = take(&t.w.scopes, &t.s.scopes, t.v)
 		t.s.scopes.edit(t.v, id).name = name
-		t.s.scopeIndex.insert(t.v, t.s.hash(name), id)
+		t.s.scopeIndex.insert(t.v, h, id)
 	}
 	t.s.scopes.edit(t.v, id).refs++
 	return id
@@ -299,7 +316,11 @@ func roleScope(kind string, sc uint32) uint32 {
 // useRole returns the record of a role, making it if need be. A record holds
 // its scope.
 func (t *Tx) useRole(sc uint32, kind, name string) uint32 {
-	id := t.s.findRole(sc, kind, name)
+	return t.useRoleBy(t.s.hash2(name, sc), sc, kind, name)
+}
+
+func (t *Tx) useRoleBy(h, sc uint32, kind, name string) uint32 {
+	id := t.s.findRoleBy(h, sc, kind, name)
 	if id != none {
 		return id
 	}
@@ -307,7 +328,7 @@ func (t *Tx) useRole(sc uint32, kind, name string) uint32 {
 	for t.s.signatures.n <= id {
 		t.s.signatures.add(t.v)
 	}
-	t.s.roleIndex.insert(t.v, t.s.hash2(name, sc), id)
+	t.s.roleIndex.insert(t.v, h, id)
 	*t.s.roles.edit(t.v, id) = role{kind: kind, name: name, scope: sc, bootstrap: isBootstrapName(name)}
 	if sc > voidScope {
 		t.s.scopes.edit(t.v, sc).refs++
@@ -328,7 +349,11 @@ func (t *Tx) settleRole(id uint32) {
 }
 
 func (s *Snapshot) findRole(sc uint32, kind, name string) uint32 {
-	for p := s.roleIndex.probe(s.hash2(name, sc)); ; {
+	return s.findRoleBy(s.hash2(name, sc), sc, kind, name)
+}
+
+func (s *Snapshot) findRoleBy(h, sc uint32, kind, name string) uint32 {
+	for p := s.roleIndex.probe(h); ; {
 		id, ok := p.next()
 		if !ok {
 			return none

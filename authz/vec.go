@@ -9,7 +9,7 @@ type version = uint64
 
 const (
 	pageBits = 6
-	midBits  = 7
+	midBits  = 6
 	pageSize = 1 << pageBits
 	midSize  = 1 << midBits
 )

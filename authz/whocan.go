@@ -1,7 +1,5 @@
 package authz
 
-import "sort"
-
 // Holder is one subject that may do what was asked.
 type Holder struct {
 	// Grant says why; Grant.Subject is the holder.
@@ -68,22 +66,23 @@ func (s *Snapshot) WhoCan(q *Request) Holders {
 		return h
 	}
 	c := newQuery(s, q)
-	roles, limited := c.rolesThatPermit()
+	roles, all, limited := c.rolesThatPermit()
 	if len(roles) == 0 {
 		return h
 	}
-	h.collect(clusterScope, roles, limited)
+	h.list = make([]holder, 0, 2*len(roles)*(1+s.scopes.at(clusterScope).bindings.len()/int(s.roles.n)))
+	h.collect(clusterScope, roles, all, limited)
 	if q.Namespace != "" {
 		if ns := s.findScope(q.Namespace); ns != none {
-			h.collect(ns, roles, limited)
+			h.collect(ns, roles, all, limited)
 		}
 	}
 	return h
 }
 
-// rolesThatPermit returns the roles that permit the action, in order, and
-// which of them do so for some object names only.
-func (c *query) rolesThatPermit() (roles []uint32, limited bitmap) {
+// rolesThatPermit returns the roles that permit the action, as a list in order
+// and as a set, and which of them do so for some object names only.
+func (c *query) rolesThatPermit() (roles []uint32, all, limited bitmap) {
 	full := make(bitmap, (c.s.roles.n+63)/64)
 	n := 0
 	sets := c.sets(false)
@@ -118,13 +117,12 @@ func (c *query) rolesThatPermit() (roles []uint32, limited bitmap) {
 	}
 	roles = make([]uint32, 0, n)
 	for i := range full {
-		w := full[i]
 		if limited != nil {
-			w |= limited[i]
+			full[i] |= limited[i]
 		}
-		roles = appendBits(roles, w, uint32(i)*64)
+		roles = appendBits(roles, full[i], uint32(i)*64)
 	}
-	return roles, limited
+	return roles, full, limited
 }
 
 func (c *query) usableRole(role uint32) bool {
@@ -143,21 +141,43 @@ func (c *query) permitsSome(role uint32) bool {
 }
 
 // collect adds the subjects of the scope's bindings to any of the roles.
-func (h *Holders) collect(scope uint32, roles []uint32, limited bitmap) {
+func (h *Holders) collect(scope uint32, roles []uint32, all, limited bitmap) {
 	list := h.s.scopes.at(scope).bindings
-	if list.len() == 0 {
+	if list.len() <= 8*len(roles) {
+		list.all(func(i scopeItem) bool {
+			if all.has(i.role()) {
+				h.add(i, limited.has(i.role()))
+			}
+			return true
+		})
 		return
 	}
 	c, i := 0, 0
 	for _, role := range roles {
 		// Both are sorted: go on from the last place.
-		first := uint64(role) << 32
-		if c+1 < len(list.firsts) && list.firsts[c+1] <= first {
-			c += sort.Search(len(list.firsts)-c-1, func(k int) bool { return list.firsts[c+1+k] > first })
-			i = 0
+		first := scopeItem(role) << itemRoleShift
+		if lo, hi := c+1, len(list.firsts); lo < hi && list.firsts[lo] <= first {
+			for lo < hi {
+				if m := (lo + hi) / 2; list.firsts[m] <= first {
+					lo = m + 1
+				} else {
+					hi = m
+				}
+			}
+			c, i = lo-1, 0
 		}
 		items := list.chunks[c].items
-		i += sort.Search(len(items)-i, func(k int) bool { return items[i+k] >= first })
+		for lo, hi := i, len(items); ; {
+			if lo == hi {
+				i = lo
+				break
+			}
+			if m := (lo + hi) / 2; items[m] < first {
+				lo = m + 1
+			} else {
+				hi = m
+			}
+		}
 		for {
 			if i == len(items) {
 				if c+1 == len(list.chunks) {
@@ -166,23 +186,30 @@ func (h *Holders) collect(scope uint32, roles []uint32, limited bitmap) {
 				c, i = c+1, 0
 				items = list.chunks[c].items
 			}
-			if uint32(items[i]>>32) != role {
+			if items[i].role() != role {
 				break
 			}
-			h.add(uint32(items[i]), limited.has(role))
+			h.add(items[i], limited.has(role))
 			i++
 		}
 	}
 }
 
-func (h *Holders) add(binding uint32, limited bool) {
-	b := h.s.bindings.at(binding)
-	if h.q.Site != "" && b.bootstrap() {
+func (h *Holders) add(item scopeItem, limited bool) {
+	n := item.subjects()
+	if n == itemLook || h.q.Site != "" {
+		b := h.s.bindings.at(item.binding())
+		if h.q.Site != "" && b.bootstrap() {
+			return
+		}
+		for i := range b.subjects() {
+			if b.subject(i).principal != none {
+				h.list = append(h.list, holder{item.binding(), uint32(i), limited})
+			}
+		}
 		return
 	}
-	for i := range b.subjects() {
-		if b.subject(i).principal != none {
-			h.list = append(h.list, holder{binding, uint32(i), limited})
-		}
+	for i := range n {
+		h.list = append(h.list, holder{item.binding(), uint32(i), limited})
 	}
 }
