@@ -26,7 +26,9 @@ func recoverCommand() *cobra.Command {
 		Use:   "recover --data-dir DIR --reason TEXT",
 		Short: "Make a new administrator when no other can get in",
 		Long: `Makes a new administrator with a certificate for 24 hours, when no other
-administrator can get in any more: its certificate is lost, or it is banned.
+administrator can get in any more: its certificate is lost, or it is banned or
+denied what it needs. Bans and denying access policies that name administrators
+of the control plane are deleted; the record lists them.
 
 The server must be stopped. Nothing is needed but the data directory and its root
 key, and the use of this command is recorded, with its reason, in the audit log
@@ -50,11 +52,14 @@ before anything is written.`,
 			if out == "" {
 				out = filepath.Join(cfg.DataDir(), "recovery.kubeconfig")
 			}
-			name, err := server.Recover(cmd.Context(), server.RecoverOptions{
+			name, lifted, err := server.Recover(cmd.Context(), server.RecoverOptions{
 				Config: cfg, Reason: reason, Out: out, Log: logger(os.Stderr, cfg), Fatal: damaged(cfg),
 			})
 			if err != nil {
 				return &exit{exitNo, oneLine(err)}
+			}
+			for _, object := range lifted {
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s bound administrators and was deleted\n", object)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "administrator %s can act for 24 hours once the server runs again\n", name)
 			fmt.Fprintln(cmd.OutOrStdout(), out)

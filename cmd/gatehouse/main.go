@@ -55,7 +55,8 @@ Start with "gatehouse serve".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand(), adminCommand())
+	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand(), adminCommand(),
+		revokeCommand())
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(tokensCommand())

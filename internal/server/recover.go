@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -23,6 +25,9 @@ import (
 // recoveryValidity is how long a recovered administrator may act: long enough
 // to repair policy, too short to become a habit.
 const recoveryValidity = 24 * time.Hour
+
+// annotationLifted lists the objects that a recovery deleted.
+const annotationLifted = "recovery.gatehouse.dev/lifted"
 
 // RecoverOptions are what the recovery of administrators needs.
 type RecoverOptions struct {
@@ -38,70 +43,82 @@ type RecoverOptions struct {
 // Recover gives whoever holds the data directory and its root key a new
 // administrator, when no other can get in any more. It works on a stopped
 // server only, needs no network, and is recorded before anything is written.
-// It returns the name of the administrator.
-func Recover(ctx context.Context, o RecoverOptions) (name string, err error) {
+// Bans and denying policies that would bind the new administrator are deleted.
+// It returns the name of the administrator and what was deleted.
+func Recover(ctx context.Context, o RecoverOptions) (name string, lifted []string, err error) {
 	now := time.Now
 	st, err := openState(ctx, o.Config, now, o.Log, o.Fatal)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer st.close()
 	trust, err := openTrust(ctx, st.vault, now)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	checkpoints, err := keys.Ensure[keys.Checkpoints](ctx, st.vault)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	name = "gatehouse-recovery-" + now().UTC().Format("20060102-150405")
 	key, err := pki.NewLeafKey()
 	if err != nil {
-		return "", fmt.Errorf("recover: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
 	}
 	prepared, err := pki.PrepareAdmin(pki.Client{User: name, Groups: []string{"system:masters"}, Public: key.Public(), Validity: recoveryValidity})
 	if err != nil {
-		return "", fmt.Errorf("recover: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
 	}
 	cert, err := trust.client.Issue(prepared)
 	if err != nil {
-		return "", fmt.Errorf("recover: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
 	}
 	ca, err := trust.serving.BundlePEM()
 	if err != nil {
-		return "", fmt.Errorf("recover: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
 	}
 	private, err := key.PEM()
 	if err != nil {
-		return "", fmt.Errorf("recover: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
 	}
 
 	record, err := ledger.Open(filepath.Join(st.dir, "audit"), ledger.Config{
 		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Logger: o.Log,
 	})
 	if err != nil {
-		return "", fmt.Errorf("open audit log: %w", err)
+		return "", nil, fmt.Errorf("open audit log: %w", err)
 	}
-	if err := record.Append(ctx, recovery(o.Reason, name, authn.CertificateID(cert), now()), audit.Durable); err != nil {
+	found, err := hindrances(ctx, st.client, access.Subject{Name: name, Groups: []string{access.SuperuserGroup, "system:authenticated"}}, o.Log)
+	if err != nil {
 		record.Close()
-		return "", fmt.Errorf("record the recovery: %w", err)
+		return "", nil, fmt.Errorf("recover: %w", err)
+	}
+	for _, h := range found {
+		lifted = append(lifted, h.String())
+	}
+	if err := record.Append(ctx, recovery(o.Reason, name, authn.CertificateID(cert), lifted, now()), audit.Durable); err != nil {
+		record.Close()
+		return "", nil, fmt.Errorf("record the recovery: %w", err)
 	}
 	if err := record.Close(); err != nil {
-		return "", fmt.Errorf("record the recovery: %w", err)
+		return "", nil, fmt.Errorf("record the recovery: %w", err)
 	}
-	return name, kubeconfig.Write(o.Out, kubeconfig.Config{
+	if err := lift(ctx, st.client, found); err != nil {
+		return "", nil, fmt.Errorf("recover: %w", err)
+	}
+	return name, lifted, kubeconfig.Write(o.Out, kubeconfig.Config{
 		Cluster: "gatehouse", User: name, Server: serverURL(o.Config, st.dir), CA: ca,
 		Certificate: pki.CertificatePEM(cert), Key: private,
 	})
 }
 
 // recovery is the event: who ran the command on which machine, and why.
-func recovery(reason, name, credential string, at time.Time) *audit.Event {
+func recovery(reason, name, credential string, lifted []string, at time.Time) *audit.Event {
 	who := "unknown"
 	if u, err := user.Current(); err == nil {
 		who = u.Username
 	}
-	return &audit.Event{
+	ev := &audit.Event{
 		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
 		Verb: "recover", RequestURI: "gatehouse admin recover",
 		User:                     audit.UserInfo{Username: "os:" + who},
@@ -115,6 +132,10 @@ func recovery(reason, name, credential string, at time.Time) *audit.Event {
 			issuer.AnnotationIssuedCredential: credential,
 		},
 	}
+	if len(lifted) > 0 {
+		ev.Annotate(annotationLifted, strings.Join(lifted, " "))
+	}
+	return ev
 }
 
 // originOf names a replica's log on its checkpoints.
