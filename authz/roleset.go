@@ -183,6 +183,20 @@ func (s *roleSet) each(visit func(uint32) bool) bool {
 	return true
 }
 
+// addTo adds the roles to a bitmap that has room for them.
+func (s *roleSet) addTo(to bitmap) {
+	if !s.dense() {
+		s.each(func(r uint32) bool { to.set(r); return true })
+		return
+	}
+	for _, b := range *s.many.dense {
+		at := to[b.hi*(roleBlockSize/64):]
+		for i := range min(len(b.bits), len(at)) {
+			at[i] |= b.bits[i]
+		}
+	}
+}
+
 // dense reports whether the set has the form of blocks.
 func (s *roleSet) dense() bool { return s.many != nil && s.many.dense != nil }
 
@@ -223,7 +237,8 @@ func (b bitmap) has(r uint32) bool {
 	return int(r/64) < len(b) && b[r/64]>>(r%64)&1 != 0
 }
 
-func (b bitmap) set(r uint32) { b[r/64] |= 1 << (r % 64) }
+func (b bitmap) set(r uint32)   { b[r/64] |= 1 << (r % 64) }
+func (b bitmap) clear(r uint32) { b[r/64] &^= 1 << (r % 64) }
 
 func appendBits(list []uint32, w uint64, base uint32) []uint32 {
 	for ; w != 0; w &= w - 1 {

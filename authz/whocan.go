@@ -1,5 +1,10 @@
 package authz
 
+import (
+	"math/bits"
+	"slices"
+)
+
 // Holder is one subject that may do what was asked.
 type Holder struct {
 	// Grant says why; Grant.Subject is the holder.
@@ -70,7 +75,8 @@ func (s *Snapshot) WhoCan(q *Request) Holders {
 	if len(roles) == 0 {
 		return h
 	}
-	h.list = make([]holder, 0, 2*len(roles)*(1+s.scopes.at(clusterScope).bindings.len()/int(s.roles.n)))
+	// As many as an average role has, and some more.
+	h.list = make([]holder, 0, 16+len(roles)*s.scopes.at(clusterScope).bindings.len()/int(s.roles.n)*3/2)
 	h.collect(clusterScope, roles, all, limited)
 	if q.Namespace != "" {
 		if ns := s.findScope(q.Namespace); ns != none {
@@ -83,46 +89,58 @@ func (s *Snapshot) WhoCan(q *Request) Holders {
 // rolesThatPermit returns the roles that permit the action, as a list in order
 // and as a set, and which of them do so for some object names only.
 func (c *query) rolesThatPermit() (roles []uint32, all, limited bitmap) {
-	full := make(bitmap, (c.s.roles.n+63)/64)
+	all = make(bitmap, (c.s.roles.n+63)/64)
+	c.addRoles(all, c.sets(false), func(role uint32) bool {
+		_, ok := c.permits(role)
+		return ok
+	})
+	if c.q.ResourceRequest && c.q.Name == "" {
+		limited = make(bitmap, len(all))
+		c.addRoles(limited, c.sets(true), c.permitsSome)
+	}
 	n := 0
-	sets := c.sets(false)
+	for i := range all {
+		if limited != nil {
+			limited[i] &^= all[i]
+			all[i] |= limited[i]
+		}
+		n += bits.OnesCount64(all[i])
+	}
+	roles = make([]uint32, 0, n)
+	for i := range all {
+		roles = appendBits(roles, all[i], uint32(i)*64)
+	}
+	if c.q.Site != "" {
+		roles = slices.DeleteFunc(roles, func(role uint32) bool {
+			if c.usableRole(role) {
+				return false
+			}
+			all.clear(role)
+			return true
+		})
+	}
+	return roles, all, limited
+}
+
+// addRoles adds the roles of the sets, those of sets that are not exact only if
+// permits says so.
+func (c *query) addRoles(to bitmap, sets roleSets, permits func(role uint32) bool) {
 	for i := range sets.list[:sets.n] {
+		if sets.exact[i] {
+			sets.list[i].addTo(to)
+		}
+	}
+	for i := range sets.list[:sets.n] {
+		if sets.exact[i] {
+			continue
+		}
 		sets.list[i].each(func(role uint32) bool {
-			if full.has(role) {
-				return true
-			}
-			ok := sets.exact[i]
-			if !ok {
-				_, ok = c.permits(role)
-			}
-			if ok && c.usableRole(role) {
-				full.set(role)
-				n++
+			if !to.has(role) && permits(role) {
+				to.set(role)
 			}
 			return true
 		})
 	}
-	if c.q.ResourceRequest && c.q.Name == "" {
-		limited = make(bitmap, len(full))
-		sets = c.sets(true)
-		for i := range sets.list[:sets.n] {
-			sets.list[i].each(func(role uint32) bool {
-				if !full.has(role) && !limited.has(role) && c.usableRole(role) && (sets.exact[i] || c.permitsSome(role)) {
-					limited.set(role)
-					n++
-				}
-				return true
-			})
-		}
-	}
-	roles = make([]uint32, 0, n)
-	for i := range full {
-		if limited != nil {
-			full[i] |= limited[i]
-		}
-		roles = appendBits(roles, full[i], uint32(i)*64)
-	}
-	return roles, full, limited
 }
 
 func (c *query) usableRole(role uint32) bool {
@@ -152,31 +170,23 @@ func (h *Holders) collect(scope uint32, roles []uint32, all, limited bitmap) {
 		})
 		return
 	}
-	c, i := 0, 0
+	c := 0
 	for _, role := range roles {
-		// Both are sorted: go on from the last place.
+		// Both are sorted: go on from the last chunk, and guess the place in it.
 		first := scopeItem(role) << itemRoleShift
-		if lo, hi := c+1, len(list.firsts); lo < hi && list.firsts[lo] <= first {
-			for lo < hi {
-				if m := (lo + hi) / 2; list.firsts[m] <= first {
-					lo = m + 1
-				} else {
-					hi = m
-				}
-			}
-			c, i = lo-1, 0
+		for c+1 < len(list.firsts) && list.firsts[c+1] <= first {
+			c++
 		}
 		items := list.chunks[c].items
-		for lo, hi := i, len(items); ; {
-			if lo == hi {
-				i = lo
-				break
-			}
-			if m := (lo + hi) / 2; items[m] < first {
-				lo = m + 1
-			} else {
-				hi = m
-			}
+		i := 0
+		if low := list.firsts[c].role(); low < role && c+1 < len(list.firsts) {
+			i = len(items) * int(role-low) / int(list.firsts[c+1].role()-low+1)
+		}
+		for i > 0 && items[i-1] >= first {
+			i--
+		}
+		for i < len(items) && items[i] < first {
+			i++
 		}
 		for {
 			if i == len(items) {
