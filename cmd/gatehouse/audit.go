@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -24,7 +22,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Read and verify the record"}
-	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand())
+	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand(), auditLogsCommand(), auditRetireCommand())
 	return c
 }
 
@@ -313,8 +311,7 @@ func (p *eventPrinter) flush() error {
 func (p *eventPrinter) close() error { return p.flush() }
 
 func auditVerifyCommand() *cobra.Command {
-	var dataDir, output string
-	var anchors, keys []string
+	var o verifyOptions
 	c := &cobra.Command{
 		Use:   "verify",
 		Short: "Prove that the record holds, or find where it does not",
@@ -322,42 +319,39 @@ func auditVerifyCommand() *cobra.Command {
 computes every hash anew: a flipped byte, a dropped or altered record and a clock
 that ran backwards are found and named with their place.
 
-What a directory alone can prove ends at its newest checkpoint. A checkpoint that
-was kept elsewhere (--checkpoint) also shows a log that was cut off or rewritten;
-without one, the report says what cannot be excluded. The exit code is 0 when the
-log holds, 1 when it does not.`,
+What a directory alone can prove ends at its newest checkpoint. What is known
+from elsewhere also shows a log that was cut off or rewritten: a checkpoint that
+was kept (--checkpoint), or the checkpoints that the replicas registered, asked
+of a server (--kubeconfig) or kept as a file ("gatehouse audit logs --output
+json", --registered). Held against those, a replica whose log is missing is a
+fault too: give the data directory of each. Without an anchor, the report says
+what cannot be excluded. The exit code is 0 when the record holds, 1 when not.`,
 		Example: `  gatehouse audit verify --data-dir /var/lib/gatehouse
+  gatehouse audit verify --data-dir /var/lib/gatehouse --kubeconfig admin.kubeconfig
+  gatehouse audit verify --data-dir ./a --data-dir ./b --registered monday.json
   gatehouse audit verify --data-dir ./copy --checkpoint monday.checkpoint --output json`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&dataDir, "data-dir", "", "data directory (default gatehouse-data)")
-	f.StringArrayVar(&anchors, "checkpoint", nil, "file with a signed checkpoint that was kept elsewhere; may be given again")
-	f.StringArrayVar(&keys, "key", nil, "public key of the log (signed note format), if it is known from elsewhere; may be given again")
-	outputFlag(c, &output)
+	f.StringArrayVar(&o.dirs, "data-dir", nil, "data directory (default gatehouse-data); one for each replica")
+	f.StringArrayVar(&o.anchors, "checkpoint", nil, "file with a signed checkpoint that was kept elsewhere; may be given again")
+	f.StringArrayVar(&o.keys, "key", nil, "public key of the log (signed note format), if it is known from elsewhere; may be given again")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "ask the server of this kubeconfig for the registered logs")
+	f.StringVar(&o.registered, "registered", "", "file with the registered logs")
+	c.MarkFlagsMutuallyExclusive("kubeconfig", "registered")
+	outputFlag(c, &o.output)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkOutput(output); err != nil {
+		if err := checkOutput(o.output); err != nil {
 			return err
 		}
-		o := verify.Options{Keys: keys, Progress: func(n uint64) { fmt.Fprintf(cmd.ErrOrStderr(), "\r%d records verified", n) }}
-		for _, path := range anchors {
-			data, err := os.ReadFile(path)
-			if err != nil {
-				return &exit{exitUsage, fmt.Errorf("read checkpoint: %w", err)}
-			}
-			o.Anchors = append(o.Anchors, data)
-		}
-		report, err := verify.Log(cmd.Context(), auditDir(dataDir), o)
+		v, err := verifyRecord(cmd.Context(), o, cmd.ErrOrStderr())
 		if err != nil {
-			if errors.Is(err, context.Canceled) {
-				return &exit{exitNo, errors.New("interrupted")}
-			}
-			return &exit{exitUsage, err}
-		}
-		if err := printReport(cmd.OutOrStdout(), output, report); err != nil {
 			return err
 		}
-		if !report.OK() {
+		if err := printVerification(cmd.OutOrStdout(), o.output, v); err != nil {
+			return err
+		}
+		if !v.ok() {
 			return &exit{code: exitNo}
 		}
 		return nil
@@ -365,10 +359,29 @@ log holds, 1 when it does not.`,
 	return c
 }
 
-func printReport(w io.Writer, output string, r *verify.Report) error {
+func printVerification(w io.Writer, output string, v *verification) error {
 	if output != "table" {
-		return printData(w, output, r)
+		return printData(w, output, v)
 	}
+	for _, r := range v.Logs {
+		printReport(w, r)
+	}
+	for _, f := range v.Faults {
+		fmt.Fprintln(w, printable(f.String()))
+	}
+	what := "the log"
+	if len(v.Logs) != 1 || len(v.Faults) > 0 {
+		what = "the record"
+	}
+	if v.ok() {
+		_, err := fmt.Fprintln(w, what, "holds")
+		return err
+	}
+	_, err := fmt.Fprintln(w, what, "does NOT hold")
+	return err
+}
+
+func printReport(w io.Writer, r *verify.Report) {
 	fmt.Fprintf(w, "log %s (%s): %d records from %d on, %d of them signed, %d checkpoints\n", r.Log, r.Origin, r.Records, r.First, r.Signed, r.Checkpoints)
 	for _, g := range r.Gaps {
 		fmt.Fprintf(w, "gap recorded at record %d, %s: %s\n", g.Record, g.At.UTC().Format(time.RFC3339), printable(g.Why))
@@ -379,12 +392,6 @@ func printReport(w io.Writer, output string, r *verify.Report) error {
 	for _, u := range r.Unsure {
 		fmt.Fprintln(w, "not excluded:", printable(u))
 	}
-	if r.OK() {
-		_, err := fmt.Fprintln(w, "the log holds")
-		return err
-	}
-	_, err := fmt.Fprintln(w, "the log does NOT hold")
-	return err
 }
 
 // printData prints any value as JSON or YAML.

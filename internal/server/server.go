@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,7 +19,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
-	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
@@ -89,17 +87,12 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	// The record comes before everything that must be recorded.
-	record, err := ledger.Open(filepath.Join(st.dir, "audit"), ledger.Config{
-		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Logger: log,
-	})
+	books, err := openRecord(ctx, st, checkpoints, now, log)
 	if err != nil {
-		return fmt.Errorf("open audit log: %w", err)
+		return err
 	}
-	defer func() {
-		if err := record.Close(); err != nil {
-			log.Error("audit log not closed cleanly", "error", err)
-		}
-	}()
+	defer books.close()
+	record := books.log
 
 	recorded, err := auditPolicy(o.Config.AuditPolicyFile())
 	if err != nil {
@@ -215,6 +208,7 @@ func Run(ctx context.Context, o Options) error {
 	obj.frame = frame
 	frame.Handle(issuer.DiscoveryPath, serveDocument(issuer.DiscoveryType, func() ([]byte, error) { d, err := iss.Documents(); return d.Discovery, err }))
 	frame.Handle(issuer.KeySetPath, serveDocument(issuer.KeySetType, func() ([]byte, error) { d, err := iss.Documents(); return d.KeySet, err }))
+	books.routes(frame)
 	client, err := kubernetes.NewForConfig(protobuf(frame.Loopback()))
 	if err != nil {
 		return fmt.Errorf("client of the frame: %w", err)
@@ -261,6 +255,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := bootstrapObjects(ctx, client); err != nil {
 		return err
 	}
+	books.start(ctx, work)
 	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })

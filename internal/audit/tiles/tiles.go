@@ -294,3 +294,16 @@ func (s *Source) Proof(index uint64) (payload, proof []byte, err error) {
 	}
 	return bytes.Clone(payload), append(append(b, '\n'), s.signed...), nil
 }
+
+// RootAt returns the root over the first size records; false when the log had
+// fewer at its newest checkpoint.
+func (s *Source) RootAt(size uint64) (merkle.Hash, bool, error) {
+	if size > s.head.Size {
+		return merkle.Hash{}, false, nil
+	}
+	root, err := tlog.TreeHash(int64(size), s)
+	if err != nil {
+		return merkle.Hash{}, false, fmt.Errorf("root over %d records: %w", size, err)
+	}
+	return merkle.Hash(root), true, nil
+}

@@ -1,0 +1,169 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/registry"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/keys"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
+)
+
+// record is this replica's part of the record: its log, and what stands
+// beside it.
+type record struct {
+	log    *ledger.Log
+	dir    string // of the log
+	logs   keys.Store
+	keeper *registry.Keeper
+	now    func() time.Time
+	logger *slog.Logger
+}
+
+// finalTimeout is how long the final checkpoint may take to be registered.
+const finalTimeout = 5 * time.Second
+
+// openRecord opens the log and holds it against its registration.
+func openRecord(ctx context.Context, st *state, signing *keys.Ring[keys.Checkpoints], now func() time.Time, logger *slog.Logger) (*record, error) {
+	r := &record{dir: filepath.Join(st.dir, "audit"), logs: etcd.NewBlobs(st.client, registry.Area), now: now, logger: logger}
+	var err error
+	r.log, err = ledger.Open(r.dir, ledger.Config{ID: st.replica, Origin: originOf(st.replica), Key: signing.Set().Signer(now()), Logger: logger})
+	if err != nil {
+		return nil, fmt.Errorf("open audit log: %w", err)
+	}
+	r.keeper, err = registry.New(registry.Config{Store: r.logs, ID: st.replica, Origin: originOf(st.replica), Source: registered{r.log}, Now: now, Log: logger})
+	if err == nil {
+		err = r.keeper.Begin(ctx)
+	}
+	if err != nil {
+		r.log.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// close ends the log and registers its final checkpoint.
+func (r *record) close() {
+	if err := r.log.Close(); err != nil {
+		r.logger.Error("audit log not closed cleanly", "error", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), finalTimeout)
+	defer cancel()
+	if err := r.keeper.End(ctx); err != nil {
+		r.logger.Warn("audit log ended unregistered", "error", err)
+	}
+}
+
+// start runs what follows the log.
+func (r *record) start(ctx context.Context, w *work) {
+	w.start("audit registration", func() error { return r.keeper.Run(ctx) })
+}
+
+// routes serves what is asked about the record.
+func (r *record) routes(f *kubeapi.Frame) {
+	f.Handle(pathLogs, http.HandlerFunc(r.serveLogs))
+}
+
+// registered is the log as its registration sees it.
+type registered struct{ *ledger.Log }
+
+var _ registry.Source = registered{}
+
+func (s registered) Checkpoint() []byte { return s.Stats().Checkpoint }
+
+func (s registered) RootAt(size uint64) (root merkle.Hash, ok bool, err error) {
+	// A segment can be sealed, and so renamed, while it is looked at.
+	for range 5 {
+		var src *tiles.Source
+		if src, err = tiles.Open(vfs.OS{}, s.Dir()); err == nil {
+			root, ok, err = src.RootAt(size)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || s.Stats().Checkpoint == nil {
+			break
+		}
+	}
+	if err != nil && s.Stats().Checkpoint == nil {
+		return root, false, nil
+	}
+	return root, ok, err
+}
+
+// pathLogs is where the registered logs are read (GET) and retired (POST).
+const pathLogs = "/audit/logs"
+
+// retirement is the body of a POST to pathLogs.
+type retirement struct {
+	Retire string `json:"retire"`
+	// Checkpoint is the final one, if it is newer than the registered.
+	Checkpoint string `json:"checkpoint,omitempty"`
+}
+
+func (r *record) serveLogs(w http.ResponseWriter, req *http.Request) {
+	switch req.Method {
+	case http.MethodGet:
+		logs, err := registry.List(req.Context(), r.logs)
+		r.answer(w, struct {
+			Logs []registry.Log `json:"logs"`
+		}{logs}, err)
+	case http.MethodPost:
+		var in retirement
+		dec := json.NewDecoder(http.MaxBytesReader(w, req.Body, 2*checkpoint.MaxSize))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&in); err != nil {
+			r.answer(w, nil, fault.Newf(fault.Invalid, "body: %v", err))
+			return
+		}
+		if _, err := dec.Token(); !errors.Is(err, io.EOF) || in.Retire == "" {
+			r.answer(w, nil, fault.New(fault.Invalid, `body: must be one object with "retire"`))
+			return
+		}
+		l, err := registry.Retire(req.Context(), r.logs, in.Retire, []byte(in.Checkpoint), r.now())
+		r.answer(w, l, err)
+	default:
+		w.Header().Set("Allow", "GET, POST")
+		http.Error(w, "only GET and POST", http.StatusMethodNotAllowed)
+	}
+}
+
+// answer writes a value or, for an error, its public text.
+func (r *record) answer(w http.ResponseWriter, value any, err error) {
+	if err != nil {
+		code := http.StatusInternalServerError
+		switch fault.KindOf(err) {
+		case fault.Invalid:
+			code = http.StatusBadRequest
+		case fault.NotFound:
+			code = http.StatusNotFound
+		case fault.Conflict:
+			code = http.StatusConflict
+		case fault.Denied:
+			code = http.StatusForbidden
+		case fault.Unavailable, fault.Exhausted:
+			code = http.StatusServiceUnavailable
+		default:
+			r.logger.Error("question about the record failed", "error", err)
+		}
+		http.Error(w, fault.Public(err), code)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	if err := json.NewEncoder(w).Encode(value); err != nil {
+		r.logger.Debug("answer cut off", "error", err)
+	}
+}

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-dev/gatehouse/test/harness"
+)
+
+// auditCommand runs "gatehouse audit" and expects an exit code.
+func auditCommand(t *testing.T, code int, args ...string) harness.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
+	defer cancel()
+	got, err := harness.RunGatehouse(ctx, append([]string{"audit"}, args...)...)
+	if err != nil || got.Code != code {
+		t.Fatalf("audit %q: %v, want code %d: %v", args, err, code, got)
+	}
+	return got
+}
+
+// copyRecord copies the log of a data directory into a new one.
+func copyRecord(t *testing.T, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(filepath.Join(to, "audit"), os.DirFS(filepath.Join(from, "audit"))); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// The log of a replica is registered apart from itself, so that its end cannot
+// be cut off, nor the whole log taken away, without notice.
+func TestRegisteredLogs(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	k := as(t, g)
+	k.run("create", "configmap", "early", "-n", "default")
+	if err := drain(g); err != nil {
+		t.Fatal(err)
+	}
+	early := copyRecord(t, g.DataDir)
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	k.run("create", "configmap", "late", "-n", "default")
+
+	// Live: the server's registration excludes what the directory cannot.
+	live := auditCommand(t, 0, "verify", "--data-dir", g.DataDir, "--kubeconfig", g.Kubeconfig).Stdout
+	if strings.Contains(live, "not excluded: the public key") || !strings.Contains(live, "the log holds") {
+		t.Errorf("verify of a live server: %s", live)
+	}
+	if err := drain(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	registered := filepath.Join(t.TempDir(), "logs.json")
+	list := auditCommand(t, 0, "logs", "--kubeconfig", g.Kubeconfig, "--output", "json").Stdout
+	if err := os.WriteFile(registered, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var logs struct {
+		Logs []map[string]any `json:"logs"`
+	}
+	if err := json.Unmarshal([]byte(list), &logs); err != nil || len(logs.Logs) != 1 {
+		t.Fatalf("%v: %s", err, list)
+	}
+	id := logs.Logs[0]["id"].(string)
+
+	// An older copy is sound by itself and cut off beside what is registered.
+	auditCommand(t, 0, "verify", "--data-dir", early)
+	for _, anchor := range [][]string{{"--registered", registered}, {"--kubeconfig", g.Kubeconfig}} {
+		if got := auditCommand(t, 1, append([]string{"verify", "--data-dir", early}, anchor...)...); !strings.Contains(got.Stdout, "truncated:") {
+			t.Errorf("the cut is not named: %v", got)
+		}
+	}
+
+	// A replica that is registered and not there.
+	other := make(map[string]any)
+	for key, value := range logs.Logs[0] {
+		other[key] = value
+	}
+	other["id"] = "00ff00ff00ff00ff"
+	logs.Logs = append(logs.Logs, other)
+	two, err := json.Marshal(logs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(registered, two, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := auditCommand(t, 1, "verify", "--data-dir", g.DataDir, "--registered", registered); !strings.Contains(got.Stdout, "00ff00ff00ff00ff") {
+		t.Errorf("the missing replica is not named: %v", got)
+	}
+
+	// Nobody without the right reads or retires.
+	jane := withToken(t, g, strings.TrimSpace(k.run("create", "token", "default", "-n", "default")))
+	jane.fails(1, []string{"orbidden"}, "get", "--raw", "/audit/logs")
+
+	// The data directory with the older log does not start.
+	if err := drain(g); err != nil {
+		t.Fatal(err)
+	}
+	whole := filepath.Join(g.DataDir, "audit")
+	if err := os.Rename(whole, whole+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(whole, os.DirFS(filepath.Join(early, "audit"))); err != nil {
+		t.Fatal(err)
+	}
+	refusesToStart(t, []string{"audit log", "cut off"}, "--data-dir", g.DataDir)
+	if err := os.RemoveAll(whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(whole+".kept", whole); err != nil {
+		t.Fatal(err)
+	}
+
+	// Retired, it leaves a final checkpoint and does not come back.
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	auditCommand(t, 2, "retire", "00ff00ff00ff00ff", "--kubeconfig", g.Kubeconfig)
+	auditCommand(t, 0, "retire", id, "--data-dir", g.DataDir, "--kubeconfig", g.Kubeconfig)
+	if got := auditCommand(t, 0, "logs", "--kubeconfig", g.Kubeconfig, "--output", "json"); !strings.Contains(got.Stdout, `"retired"`) {
+		t.Errorf("not retired: %v", got)
+	}
+	g.Kill()
+	refusesToStart(t, []string{"retired"}, "--data-dir", g.DataDir)
+}
