@@ -307,6 +307,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := waitReady(ctx, frame.Handler()); err != nil {
 		return err
 	}
+	work.start("memory", func() error { return tendMemory(ctx) })
 	o.Ready("https://" + at.advertised)
 
 	select {
