@@ -27,20 +27,63 @@ func (c *query) findKeys(hits []keyHit) []keyHit {
 	if id := c.q.CredentialID; id != "" {
 		hits = c.findKey(hits, credentialKey, id, -2)
 	}
+	if c.q.Site == "" {
+		return c.findOwnKeys(hits)
+	}
 	for i := int32(-1); int(i) < len(c.q.Groups); i++ {
 		kind, name := groupKey, c.callerName(i)
 		if i < 0 {
 			kind = userKey
-		}
-		if c.q.Site == "" {
-			hits = c.findKey(hits, kind, name, i)
-			continue
 		}
 		if mapped, ok := controlPlaneName(kind, name); ok {
 			hits = c.findKey(hits, kind, mapped, i)
 		}
 		if strings.HasPrefix(name, systemPrefix) {
 			hits = c.findKey(hits, kind|ownKey, name, i)
+		}
+	}
+	return hits
+}
+
+// findOwnKeys is findKeys for the names of a caller of the control plane
+// itself. As in callers, what is rarely in the cache is read side by
+// side.
+func (c *query) findOwnKeys(hits []keyHit) []keyHit {
+	s := c.s
+	var hashes [callers]uint32
+	sum := uint64(0)
+	known := min(len(c.q.Groups)+1, callers)
+	for i := range known {
+		kind := groupKey
+		if i == 0 {
+			kind = userKey
+		}
+		hashes[i] = mix(c.nameHash(i), uint32(kind))
+		sum += s.keyIndex.peek(hashes[i])
+	}
+	for i := range known {
+		p := s.keyIndex.probe(hashes[i])
+		if k, ok := p.next(); ok {
+			sum += uint64(len(s.keys.at(k).name))
+		}
+	}
+	c.peeked += sum
+	for i := range len(c.q.Groups) + 1 {
+		kind, name := groupKey, c.callerName(int32(i)-1)
+		if i == 0 {
+			kind = userKey
+		}
+		h := uint32(0)
+		if i < callers {
+			h = hashes[i]
+		} else {
+			h = s.hash2(name, uint32(kind))
+		}
+		if k := s.findKey(h, kind, name); k != none {
+			hits = append(hits, keyHit{k, int32(i) - 1})
+		}
+		if len(s.prefixes[kind]) > 0 {
+			hits = c.findPrefixes(hits, kind, name, int32(i)-1)
 		}
 	}
 	return hits
@@ -61,6 +104,11 @@ func (c *query) findKey(hits []keyHit, kind keyKind, name string, from int32) []
 	if kind == credentialKey {
 		return hits
 	}
+	return c.findPrefixes(hits, kind, name, from)
+}
+
+func (c *query) findPrefixes(hits []keyHit, kind keyKind, name string, from int32) []keyHit {
+	s := c.s
 	for _, p := range s.prefixes[kind] {
 		if p.length > len(name) {
 			break
@@ -113,7 +161,7 @@ func (c *query) ruled(hits []keyHit, effect Effect) uint32 {
 
 // entries visits the entries that may concern the request.
 func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policyEntry)) {
-	if list.n <= 8 || effect == Deny && c.q.ResourceRequest && c.q.Resource == Wildcard {
+	if effect == Deny && c.q.ResourceRequest && c.q.Resource == Wildcard {
 		list.all(func(e policyEntry) bool { visit(e); return true })
 		return
 	}
@@ -121,10 +169,18 @@ func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policy
 	if !c.q.ResourceRequest {
 		resources = [3]uint32{urlResource, urlResource, urlResource}
 	}
-	spaces := [2]uint32{star, none}
-	if c.q.Namespace != "" {
-		spaces[1] = c.s.texts.find(c.s.hash(c.q.Namespace), c.q.Namespace)
+	if list.n <= 8 {
+		everywhere := c.q.Namespace == "" && effect == Deny && c.q.ResourceRequest
+		list.all(func(e policyEntry) bool {
+			if (e.resource == resources[0] || e.resource == resources[1] || e.resource == resources[2]) &&
+				(everywhere || e.space == star || e.space == c.space()) {
+				visit(e)
+			}
+			return true
+		})
+		return
 	}
+	spaces := [2]uint32{star, c.space()}
 	for i, res := range resources {
 		if i > 0 && (res == none || res == resources[i-1]) {
 			continue
@@ -143,14 +199,43 @@ func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policy
 			if sp == none {
 				continue
 			}
-			list.from(func(e policyEntry) bool { return e.resource < res || e.resource == res && e.space < sp }, func(e policyEntry) bool {
-				ok := e.resource == res && e.space == sp
-				if ok {
-					visit(e)
-				}
-				return ok
-			})
+			entriesAt(list, res, sp, visit)
 		}
+	}
+}
+
+// entriesAt visits the entries for one resource and one namespace.
+func entriesAt(list *seq[policyEntry], res, space uint32, visit func(policyEntry)) {
+	want := uint64(res)<<32 | uint64(space)
+	lo, hi := 0, len(list.firsts)
+	for lo < hi {
+		if m := (lo + hi) / 2; list.firsts[m].place() < want {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	c := max(0, lo-1)
+	items := list.chunks[c].items
+	lo, hi = 0, len(items)
+	for lo < hi {
+		if m := (lo + hi) / 2; items[m].place() < want {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	for {
+		for _, e := range items[lo:] {
+			if e.place() != want {
+				return
+			}
+			visit(e)
+		}
+		if c++; c == len(list.chunks) {
+			return
+		}
+		items, lo = list.chunks[c].items, 0
 	}
 }
 

@@ -36,6 +36,8 @@ type policyEntry struct {
 	policy   uint32
 }
 
+func (e policyEntry) place() uint64 { return uint64(e.resource)<<32 | uint64(e.space) }
+
 const urlResource = none
 
 func compareEntry(a, b policyEntry) int {

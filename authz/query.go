@@ -13,8 +13,13 @@ type query struct {
 	anySub   uint32 // "*/sub"
 	want     mask   // what a rule must have a verb and a resource of
 
-	groupWord, nameWord   uint32
-	groupKnown, nameKnown bool
+	spaceHash                         uint32 // of the namespace, 0 until asked
+	groupWord, nameWord, spaceWord    uint32
+	groupKnown, nameKnown, spaceKnown bool
+
+	hashes [callers]uint64 // of the caller's first names, once hashed is set
+	hashed bool
+	peeked uint64 // keeps what is read ahead from being optimised away
 }
 
 // longestJoined is the length up to which "resource/subresource" is joined
@@ -74,6 +79,37 @@ func (c *query) name() uint32 {
 		c.nameWord, c.nameKnown = c.s.texts.find(c.s.hash(c.q.Name), c.q.Name), true
 	}
 	return c.nameWord
+}
+
+// space is group for the namespace among the words of policies.
+func (c *query) space() uint32 {
+	if !c.spaceKnown {
+		c.spaceWord, c.spaceKnown = none, true
+		if c.q.Namespace != "" {
+			c.spaceWord = c.s.texts.find(c.namespaceHash(), c.q.Namespace)
+		}
+	}
+	return c.spaceWord
+}
+
+func (c *query) namespaceHash() uint32 {
+	if c.spaceHash == 0 {
+		c.spaceHash = c.s.hash(c.q.Namespace)
+	}
+	return c.spaceHash
+}
+
+// nameHash returns the hash, not yet mixed with a scope, of one of the caller's
+// first names, 0 being the user and i the group before i, as the caller has it.
+func (c *query) nameHash(i int) uint64 {
+	if !c.hashed {
+		c.hashed = true
+		c.hashes[0] = maphash.String(c.s.seed, c.q.User)
+		for j := 1; j < min(len(c.q.Groups)+1, callers); j++ {
+			c.hashes[j] = maphash.String(c.s.seed, c.q.Groups[j-1])
+		}
+	}
+	return c.hashes[i]
 }
 
 // permits returns the first rule of a role that permits the action.

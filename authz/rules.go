@@ -52,7 +52,7 @@ func (s *Snapshot) held(q *Request) []heldGrant {
 	var out []heldGrant
 	for from := 0; from <= len(q.Groups); from += callers {
 		var known callerSet
-		s.callers(q, from, &known)
+		c.callers(from, &known)
 		for i := range known.n {
 			collect := func(e entry) bool {
 				if c.usable(&e) {

@@ -136,6 +136,10 @@ func (s *seq[E]) all(visit func(E) bool) {
 	if s == nil {
 		return
 	}
+	if s.n == 1 {
+		visit(s.firsts[0])
+		return
+	}
 	for c := range s.chunks {
 		for _, e := range s.chunks[c].items {
 			if !visit(e) {

@@ -259,7 +259,7 @@ func (c *query) bound() Decision {
 	ns := none
 	for from := 0; from <= len(q.Groups); from += callers {
 		var known callerSet
-		s.callers(q, from, &known)
+		c.callers(from, &known)
 		for i := range known.n {
 			c.scan(&known, i, clusterScope, &cluster)
 		}
@@ -267,7 +267,7 @@ func (c *query) bound() Decision {
 			continue
 		}
 		if from == 0 {
-			ns = s.findScope(q.Namespace)
+			ns = s.findScopeBy(c.namespaceHash(), q.Namespace)
 		}
 		if ns == none {
 			continue
@@ -336,7 +336,8 @@ type callerSet struct {
 // callers looks up the caller's names from the given one on, 0 being the user
 // and i the group before i. It takes each step for all names before the next
 // step: what the steps read is rarely in the cache, and is read side by side.
-func (s *Snapshot) callers(q *Request, from int, known *callerSet) {
+func (c *query) callers(from int, known *callerSet) {
+	s, q := c.s, c.q
 	if s.principalIndex.n == 0 {
 		return
 	}
@@ -346,10 +347,17 @@ func (s *Snapshot) callers(q *Request, from int, known *callerSet) {
 		n             int
 	)
 	for i := from; i < min(len(q.Groups)+1, from+callers); i++ {
-		if name, ok := controlPlaneCaller(q, i); ok {
-			hashes[n], names[n] = s.hash2(name, salt(i > 0)), uint32(i)
-			n++
+		name, ok := controlPlaneCaller(q, i)
+		switch {
+		case !ok:
+			continue
+		case q.Site == "" && from == 0:
+			hashes[n] = mix(c.nameHash(i), salt(i > 0))
+		default:
+			hashes[n] = s.hash2(name, salt(i > 0))
 		}
+		names[n] = uint32(i)
+		n++
 	}
 	for i := range n {
 		slots[i] = s.principalIndex.peek(hashes[i])
