@@ -43,7 +43,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:]))
 }
 
-func run(ctx context.Context, args []string) int {
+// rootCommand is the whole command line.
+func rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gatehouse",
 		Short: "The security control plane for shared infrastructure",
@@ -55,12 +56,23 @@ Start with "gatehouse serve".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), checkCommand(), siteCommand(), auditCommand(), adminCommand(),
-		revokeCommand())
-	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(tokensCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })
+	root.AddCommand(
+		serveCommand(),
+		checkCommand(),
+		siteCommand(),
+		revokeCommand(),
+		tokensCommand(),
+		auditCommand(),
+		adminCommand(),
+	)
+	return root
+}
+
+func run(ctx context.Context, args []string) int {
+	root := rootCommand()
+	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

@@ -47,11 +47,13 @@ type Storage struct {
 type Etcd struct {
 	// Endpoints are https://host:port URLs.
 	Endpoints []string `json:"endpoints,omitempty"`
-	// CAFile, CertFile and KeyFile are PEM files; all three are required with
-	// endpoints.
-	CAFile   string `json:"caFile,omitempty"`
+	// CAFile is the authority of the members' certificates. It, CertFile and
+	// KeyFile are PEM files, and all three are required with endpoints.
+	CAFile string `json:"caFile,omitempty"`
+	// CertFile is this replica's client certificate.
 	CertFile string `json:"certFile,omitempty"`
-	KeyFile  string `json:"keyFile,omitempty"`
+	// KeyFile is the key of CertFile, mode 0600.
+	KeyFile string `json:"keyFile,omitempty"`
 }
 
 // SQL is the database of what is recorded in bulk.
