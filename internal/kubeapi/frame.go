@@ -199,6 +199,9 @@ func (f *Frame) install(t *types) error {
 		case *resource.Stored:
 			s := f.stores[groupResource(n)]
 			m[n.Resource] = s
+			if k.Keeps {
+				m[n.Resource] = uncollected{s}
+			}
 			for _, sub := range k.Subresources {
 				ss := s.sub(t, sub)
 				f.subs[n.Resource+"/"+sub.Name] = ss
@@ -224,8 +227,8 @@ func (f *Frame) install(t *types) error {
 	return nil
 }
 
-// Handler is the frame's whole chain.
-func (f *Frame) Handler() http.Handler { return f.server.Handler }
+// Handler is the frame's whole chain, for requests from a network.
+func (f *Frame) Handler() http.Handler { return fromNetwork(f.server.Handler) }
 
 // Follow feeds a kind into sink until ctx ends. synced, which may be nil, is
 // called after the first Replace.

@@ -61,8 +61,11 @@ func (l *loopback) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := &pipeWriter{header: http.Header{}, body: pw, ready: make(chan struct{})}
 	go func() {
 		defer func() {
-			if v := recover(); v != nil && v != http.ErrAbortHandler {
+			if recover() != nil {
+				// What was written so far must not pass for a whole answer.
 				w.WriteHeader(http.StatusInternalServerError)
+				pw.CloseWithError(io.ErrUnexpectedEOF)
+				return
 			}
 			w.WriteHeader(http.StatusOK)
 			pw.Close()

@@ -110,16 +110,17 @@ func (s *store) checkCreate(admit rest.ValidateObjectFunc) rest.ValidateObjectFu
 // Delete removes an object, or marks it when somebody has to finish the
 // deletion first.
 func (s *store) Delete(ctx context.Context, name string, admit rest.ValidateObjectFunc, o *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	if !s.kind.Keeps {
+		return s.Store.Delete(ctx, name, admit, o)
+	}
 	current, err := s.Get(ctx, name, &metav1.GetOptions{})
 	if err != nil {
 		return nil, false, err
 	}
-	if !s.kind.KeepOnDelete(current) {
-		return s.Store.Delete(ctx, name, admit, o)
-	}
 	if o == nil {
 		o = &metav1.DeleteOptions{}
 	}
+	o = o.DeepCopy()
 	// The mark must fall on the object that was looked at, not on a namesake
 	// created since.
 	uid := accessor(current).GetUID()
@@ -128,6 +129,9 @@ func (s *store) Delete(ctx context.Context, name string, admit rest.ValidateObje
 	}
 	if o.Preconditions.UID == nil {
 		o.Preconditions.UID = &uid
+	}
+	if !s.kind.KeepOnDelete(current) {
+		return s.Store.Delete(ctx, name, admit, o)
 	}
 	key, err := s.KeyFunc(ctx, name)
 	if err != nil {
@@ -158,6 +162,28 @@ func (s *store) Delete(ctx context.Context, name string, admit rest.ValidateObje
 		return nil, false, err
 	}
 	return out, false, nil
+}
+
+// uncollected is the storage of a kind whose objects may have to wait for their
+// deletion. It lacks the deletion of whole collections, which the library does
+// beneath [store.Delete]: a namespace would vanish and leave its content to the
+// next one of its name.
+type uncollected struct{ collectable }
+
+type collectable interface {
+	rest.StorageWithReadiness
+	rest.Scoper
+	rest.Getter
+	rest.Lister
+	rest.CreaterUpdater
+	rest.GracefulDeleter
+	rest.MayReturnFullObjectDeleter
+	rest.Watcher
+	rest.StorageVersionProvider
+	rest.ShortNamesProvider
+	rest.CategoriesProvider
+	rest.ResetFieldsStrategy
+	rest.SingularNameProvider
 }
 
 // substore serves one stored subresource of a kind.

@@ -39,10 +39,12 @@ type Stored struct {
 
 	CreateOnUpdate      bool
 	UnconditionalUpdate bool
-	KeepOnDelete        func(obj runtime.Object) bool
-	PrepareDelete       func(obj runtime.Object)
-	TTL                 time.Duration
-	Sealed              bool
+	// Keeps is false when KeepOnDelete never holds.
+	Keeps         bool
+	KeepOnDelete  func(obj runtime.Object) bool
+	PrepareDelete func(obj runtime.Object)
+	TTL           time.Duration
+	Sealed        bool
 
 	// FieldPaths lists the selectable fields; FieldValues computes them.
 	FieldPaths   []string
@@ -106,6 +108,7 @@ func (d Definition[T]) Kind() Kind {
 		Check:               func(context.Context, Caller, runtime.Object, runtime.Object) error { return nil },
 		CreateOnUpdate:      d.CreateOnUpdate,
 		UnconditionalUpdate: d.UnconditionalUpdate,
+		Keeps:               d.KeepOnDelete != nil,
 		KeepOnDelete:        func(runtime.Object) bool { return false },
 		PrepareDelete:       func(runtime.Object) {},
 		TTL:                 d.TTL,
