@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
+	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
@@ -45,7 +46,9 @@ type beyondRBAC struct {
 	// credentials are the bans that authentication knows.
 	credentials *authn.Bans
 	status      *banstatus.Tracker
-	log         *slog.Logger
+	// policies are candidates for questions.
+	policies *question.Policies
+	log      *slog.Logger
 }
 
 // newBeyondRBAC adds to policy; it must be called before policy is fed.
@@ -60,13 +63,14 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 		validator:   grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
 		credentials: credentials,
 		status:      banstatus.New(now),
+		policies:    question.NewPolicies(),
 		log:         log,
 	}, nil
 }
 
 // follow feeds the kinds.
 func (b *beyondRBAC) follow(ctx context.Context, flow *follower) {
-	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{b.grants.AccessPolicies})
+	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{b.grants.AccessPolicies, b.policies})
 	flow.follow(ctx, bans, typed[*accessapi.Ban]{
 		&credentialBans{to: b.credentials, log: b.log, held: map[string]*accessapi.Ban{}}, b.grants.Bans, banstatus.Bans{Tracker: b.status},
 	})

@@ -18,6 +18,7 @@ import (
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
+	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
@@ -156,6 +157,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
 	escalation := checks{access.Checks{Access: authorizer}}
+	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies}}
 	open, err := newStanding(chain, answers, policy, now, log)
 	if err != nil {
 		return err
@@ -184,6 +186,9 @@ func Run(ctx context.Context, o Options) error {
 		ReviewToken:             answers.tokenFor,
 		Decide:                  answers.decideFor,
 		ListRules:               answers.rules,
+		ReviewAccess:            asked.review,
+		WhoCan:                  asked.whoCan,
+		Explain:                 asked.explain,
 	})
 	mapper = newKindMapper(kinds)
 	frame, err = kubeapi.New(ctx, kubeapi.Config{

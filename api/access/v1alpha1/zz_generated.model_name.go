@@ -26,6 +26,26 @@ func (in AccessPolicyStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessReview) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.AccessReview"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessReviewSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.AccessReviewSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessReviewStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.AccessReviewStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Answer) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Answer"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Ban) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.Ban"
 }
@@ -53,6 +73,11 @@ func (in BanStatus) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in BanSubject) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.BanSubject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Decider) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Decider"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
@@ -86,11 +111,56 @@ func (in DelegationStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExplainReview) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ExplainReview"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExplainReviewSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ExplainReviewSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ExplainReviewStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ExplainReviewStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Holder) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Holder"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in NamespaceScope) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.NamespaceScope"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NearRule) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NearRule"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Question) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Question"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ReviewSubject) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ReviewSubject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Subject) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.Subject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in WhoCanReview) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.WhoCanReview"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in WhoCanReviewStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.WhoCanReviewStatus"
 }

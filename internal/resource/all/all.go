@@ -6,12 +6,14 @@ package all
 import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accesspolicy"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/accessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/ban"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrolebinding"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/configmap"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/event"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/explainreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/lease"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/localsubjectaccessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
@@ -29,6 +31,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/tokenreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicybinding"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/whocanreview"
 )
 
 // Deps is what the kinds need from the rest of the program. Every function is
@@ -62,6 +65,11 @@ type Deps struct {
 	ReviewToken tokenreview.ReviewToken
 	Decide      subjectaccessreview.Decide
 	ListRules   selfsubjectrulesreview.ListRules
+	// ReviewAccess, WhoCan and Explain answer the questions of
+	// access.gatehouse.dev.
+	ReviewAccess accessreview.Answer
+	WhoCan       whocanreview.Answer
+	Explain      explainreview.Answer
 }
 
 // List returns every kind that is served.
@@ -92,5 +100,8 @@ func List(d Deps) []resource.Kind {
 		localsubjectaccessreview.New(d.Decide),
 		selfsubjectaccessreview.New(d.Decide),
 		selfsubjectrulesreview.New(d.ListRules),
+		accessreview.New(d.ReviewAccess),
+		whocanreview.New(d.WhoCan),
+		explainreview.New(d.Explain),
 	}
 }

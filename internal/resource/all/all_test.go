@@ -81,6 +81,15 @@ func deps() Deps {
 		ListRules: func(context.Context, resource.Caller, string) (authorizationv1.SubjectRulesReviewStatus, error) {
 			return authorizationv1.SubjectRulesReviewStatus{}, nil
 		},
+		ReviewAccess: func(_ context.Context, _ resource.Caller, spec *accessv1alpha1.AccessReviewSpec) (accessv1alpha1.AccessReviewStatus, error) {
+			return accessv1alpha1.AccessReviewStatus{All: true, Any: true, Answers: make([]accessv1alpha1.Answer, len(spec.Questions))}, nil
+		},
+		WhoCan: func(context.Context, resource.Caller, *accessv1alpha1.Question) (accessv1alpha1.WhoCanReviewStatus, error) {
+			return accessv1alpha1.WhoCanReviewStatus{}, nil
+		},
+		Explain: func(context.Context, resource.Caller, *accessv1alpha1.ExplainReviewSpec) (accessv1alpha1.ExplainReviewStatus, error) {
+			return accessv1alpha1.ExplainReviewStatus{}, nil
+		},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -39,6 +40,18 @@ var questions = map[string]struct{ good, bad runtime.Object }{
 		&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{}}},
 		&authorizationv1.SelfSubjectAccessReview{},
 	},
+	"AccessReview": {
+		&accessv1alpha1.AccessReview{Spec: accessv1alpha1.AccessReviewSpec{Questions: []accessv1alpha1.Question{{ResourceAttributes: &authorizationv1.ResourceAttributes{}}}}},
+		&accessv1alpha1.AccessReview{Spec: accessv1alpha1.AccessReviewSpec{Questions: make([]accessv1alpha1.Question, 10_001)}},
+	},
+	"WhoCanReview": {
+		&accessv1alpha1.WhoCanReview{Spec: accessv1alpha1.Question{ResourceAttributes: &authorizationv1.ResourceAttributes{}}},
+		&accessv1alpha1.WhoCanReview{},
+	},
+	"ExplainReview": {
+		&accessv1alpha1.ExplainReview{Spec: accessv1alpha1.ExplainReviewSpec{Question: accessv1alpha1.Question{ResourceAttributes: &authorizationv1.ResourceAttributes{}}}},
+		&accessv1alpha1.ExplainReview{},
+	},
 	"SelfSubjectRulesReview": {
 		&authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: "payments"}},
 		&authorizationv1.SelfSubjectRulesReview{},
@@ -63,6 +76,18 @@ func TestReviewsAskOnlyGoodQuestions(t *testing.T) {
 	d.ListRules = func(context.Context, resource.Caller, string) (authorizationv1.SubjectRulesReviewStatus, error) {
 		asked++
 		return authorizationv1.SubjectRulesReviewStatus{Incomplete: true}, failure
+	}
+	d.ReviewAccess = func(context.Context, resource.Caller, *accessv1alpha1.AccessReviewSpec) (accessv1alpha1.AccessReviewStatus, error) {
+		asked++
+		return accessv1alpha1.AccessReviewStatus{All: true}, failure
+	}
+	d.WhoCan = func(context.Context, resource.Caller, *accessv1alpha1.Question) (accessv1alpha1.WhoCanReviewStatus, error) {
+		asked++
+		return accessv1alpha1.WhoCanReviewStatus{Holders: make([]accessv1alpha1.Holder, 1)}, failure
+	}
+	d.Explain = func(context.Context, resource.Caller, *accessv1alpha1.ExplainReviewSpec) (accessv1alpha1.ExplainReviewStatus, error) {
+		asked++
+		return accessv1alpha1.ExplainReviewStatus{Nearest: make([]accessv1alpha1.NearRule, 1)}, failure
 	}
 	for _, k := range List(d) {
 		review, ok := k.(*resource.Answered)
