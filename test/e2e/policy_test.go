@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -390,4 +391,112 @@ spec:
   sites: ["*", gatehouse]
   condition: request.verb + 1
 `, 1, []string{"spec.subjects", "spec.roles[0]", "spec.sites[0]", "spec.condition"}, "create", "-f", "-")
+}
+
+// The questions of administrators, asked by command and by kubectl.
+func TestQuestions(t *testing.T) {
+	t.Parallel()
+	g := shared(t)
+	k := as(t, g)
+	k.namespace("questions")
+	k.run("create", "role", "reader", "-n", "questions", "--verb=get,list", "--resource=services")
+	k.run("create", "rolebinding", "quentin-reads", "-n", "questions", "--role=reader", "--user=quentin")
+	k.feed(`
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: questions-deny}
+spec:
+  effect: Deny
+  subjects: [{kind: User, name: quentin}]
+  rules: [{apiGroups: [""], resources: [secrets], verbs: ["*"]}]
+  sites: [gatehouse]
+---
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: questions-allow}
+spec:
+  effect: Allow
+  subjects: [{kind: Group, name: quality}]
+  rules: [{apiGroups: [""], resources: [services], verbs: [get]}]
+  sites: [gatehouse]
+  namespaces: {names: [questions]}
+`, "apply", "-f", "-")
+	ask := func(code int, texts []string, args ...string) {
+		t.Helper()
+		got := command(t, g.Kubeconfig, args...)
+		if got.Code != code {
+			t.Errorf("gatehouse %s: %v", strings.Join(args, " "), got)
+		}
+		for _, text := range texts {
+			if !strings.Contains(got.Stdout+got.Stderr, text) {
+				t.Errorf("gatehouse %s does not say %q: %v", strings.Join(args, " "), text, got)
+			}
+		}
+	}
+	eventually(t, commandWithin, "the policies count", func() bool {
+		return command(t, g.Kubeconfig, "can-i", "get", "services", "-n", "questions", "--as", "quentin").Code == 0 &&
+			command(t, g.Kubeconfig, "can-i", "get", "services", "-n", "questions", "--as", "x", "--as-group", "quality").Code == 0
+	})
+	ask(0, []string{"yes", "system:masters"}, "can-i", "get", "secrets", "-A")
+	ask(1, []string{"no", "questions-deny"}, "can-i", "get", "secrets", "-n", "questions", "--as", "quentin")
+	ask(1, []string{`"denied": true`}, "can-i", "get", "secrets", "-n", "questions", "--as", "quentin", "-o", "json")
+
+	file := filepath.Join(t.TempDir(), "questions")
+	if err := os.WriteFile(file, []byte("get services\n\nlist services web\ndelete services\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask(1, []string{"yes", "delete services in namespace questions"}, "can-i", "--file", file, "-n", "questions", "--as", "quentin")
+	ask(0, []string{"yes", "no"}, "can-i", "--file", file, "--any", "-n", "questions", "--as", "quentin")
+
+	ask(0, []string{"User/quentin", "Group/quality", "Group/system:masters", "questions-allow"}, "who-can", "get", "services", "-n", "questions")
+	ask(1, []string{"Group/system:masters"}, "who-can", "smell", "services", "-n", "questions")
+
+	ask(0, []string{"allowed", "RoleBinding", "quentin-reads", "rule: get,list services"}, "explain", "get", "services", "-n", "questions", "--as", "quentin")
+	ask(1, []string{"denied", "questions-deny"}, "explain", "get", "secrets", "-n", "questions", "--as", "quentin")
+	ask(1, []string{"nothing grants it", "quentin-reads", "lacks the verb"}, "explain", "delete", "services", "-n", "questions", "--as", "quentin")
+	ask(1, []string{"kind: RoleBinding", "name: quentin-reads"}, "explain", "delete", "services", "-n", "questions", "--as", "quentin", "-o", "yaml")
+
+	for _, wrong := range [][]string{
+		{"can-i", "get"}, {"can-i"}, {"can-i", "get", "/x", "y"}, {"can-i", "get", "pods", "--any"}, {"can-i", "get", "pods", "-o", "xml"},
+		{"can-i", "get", "pods", "--file", file}, {"can-i", "--file", "no-such"}, {"explain", "get", "pods", "--as-uid", "1"}, {"who-can", "get"},
+	} {
+		ask(2, nil, wrong...)
+	}
+	got, err := harness.RunGatehouse(t.Context(), "can-i", "get", "pods", "--kubeconfig", "no-such")
+	if err != nil || got.Code != 2 {
+		t.Errorf("no kubeconfig: %v %v", err, got)
+	}
+
+	// Whoever may not ask about others may still ask about themselves.
+	k.run("create", "serviceaccount", "curious", "-n", "questions")
+	curious := withToken(t, g, strings.TrimSpace(k.run("create", "token", "curious", "-n", "questions")))
+	config := filepath.Join(t.TempDir(), "curious")
+	if err := os.WriteFile(config, []byte(curious.run("config", "view", "--raw", "--flatten", "--minify")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for code, args := range map[int][]string{
+		0: {"can-i", "get", "/version"},
+		1: {"can-i", "get", "services", "-n", "questions"},
+	} {
+		if got := command(t, config, args...); got.Code != code {
+			t.Errorf("%v: %v", args, got)
+		}
+	}
+	if got := command(t, config, "can-i", "get", "services", "-n", "questions", "--as", "quentin"); got.Code != 1 || !strings.Contains(got.Stderr, "forbidden") {
+		t.Errorf("about others: %v", got)
+	}
+
+	// The same by kubectl.
+	out := k.feed(`
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: AccessReview
+spec:
+  subject: {user: quentin}
+  questions:
+  - resourceAttributes: {verb: get, resource: services, namespace: questions}
+  - resourceAttributes: {verb: get, resource: secrets, namespace: questions}
+`, "create", "-f", "-", "-o", "jsonpath={.status.all} {.status.any} {.status.answers[*].allowed}")
+	if out != "false true true false" {
+		t.Errorf("kubectl create: %s", out)
+	}
 }
