@@ -42,6 +42,12 @@ type PolicySubject struct {
 	// match nothing, and "gatehouse:system:serviceaccount:…" stands for the
 	// control plane's service account.
 	SitesOwn bool
+	// NamespaceLabels chooses service accounts by the labels of the namespace
+	// they are in, such as the label of its domain, in place of
+	// Subject.Namespace; an empty Name is then every one. The namespace is the
+	// control plane's or, with SitesOwn, the site's. Of a namespace that is not
+	// known, an allowing policy matches none and a denying one all.
+	NamespaceLabels []Requirement
 }
 
 // Policy allows or denies beyond what RBAC can say. Each limit that is not

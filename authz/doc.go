@@ -16,11 +16,13 @@
 // it asks here.
 //
 // Start at [Engine]: one writer changes policy in transactions, any number of
-// readers decide on immutable snapshots. [Snapshot.RulesFor] and
-// [Snapshot.WhoCan] answer for RBAC alone; bans and policies are not in their
-// lists.
+// readers decide on immutable snapshots. [Snapshot.RulesFor] answers for RBAC
+// alone, [Snapshot.StandingOf] for bans and policies too; [Holders] lists
+// bindings and has those beside them; [Snapshot.WhyNot] explains a refusal.
+// [Snapshot.Content] spells a snapshot out, [Snapshot.Restrict] what of it one
+// site needs; package snapshot ships that.
 //
-// The index, from the outside in: tx.go and bulk.go change it; snapshot.go
+// The index, from the outside in: tx.go, bulk.go and link.go change it; snapshot.go
 // decides by bindings and policyeval.go by policies; principal.go and wide.go
 // hold what a user or group is granted, ruleset.go and permission.go what a
 // role permits, policyindex.go where a policy stands; table.go, vec.go, seq.go

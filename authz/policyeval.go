@@ -295,11 +295,48 @@ func (c *query) appliesTo(p *policy, k *policyKey, i int32) bool {
 		if (sub.Kind == Group) != group || sub.SitesOwn != (k.kind&ownKey != 0) {
 			continue
 		}
+		if len(sub.NamespaceLabels) > 0 {
+			if c.inDomain(sub, name, p.Effect == Deny) {
+				return true
+			}
+			continue
+		}
 		if sub.nameMatches(name) {
 			return true
 		}
 	}
 	return false
+}
+
+// inDomain reports whether name is that of a service account whose namespace
+// has the labels that the subject asks for.
+func (c *query) inDomain(sub *PolicySubject, name string, deny bool) bool {
+	rest, ok := strings.CutPrefix(name, serviceAccountPrefix)
+	if !ok || sub.Kind != ServiceAccount {
+		return false
+	}
+	namespace, account, ok := strings.Cut(rest, ":")
+	if !ok {
+		return false
+	}
+	if sub.Name != "" && !sub.matchesName(account) {
+		return false
+	}
+	site := ControlPlane
+	if sub.SitesOwn {
+		site = c.q.Site
+	}
+	id := c.s.findLabels(site, namespace)
+	if id == none {
+		return deny
+	}
+	labels := c.s.labels.at(id).labels
+	for i := range sub.NamespaceLabels {
+		if !sub.NamespaceLabels[i].Holds(labels) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *PolicySubject) nameMatches(name string) bool {
@@ -315,6 +352,10 @@ func (s *PolicySubject) nameMatches(name string) bool {
 			return false
 		}
 	}
+	return s.matchesName(name)
+}
+
+func (s *PolicySubject) matchesName(name string) bool {
 	switch s.Match {
 	case Exact:
 		return name == s.Name

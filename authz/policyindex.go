@@ -219,6 +219,11 @@ func (t *Tx) list(p *policy, id uint32, sub *PolicySubject) {
 	case Group:
 		kind = groupKey
 	case ServiceAccount:
+		if len(sub.NamespaceLabels) > 0 {
+			name = serviceAccountPrefix
+			kind |= prefixKey
+			break
+		}
 		if sub.Namespace == "" {
 			return
 		}
@@ -229,10 +234,11 @@ func (t *Tx) list(p *policy, id uint32, sub *PolicySubject) {
 	if sub.SitesOwn {
 		kind |= ownKey
 	}
-	switch sub.Match {
-	case Prefix:
+	switch {
+	case kind&prefixKey != 0:
+	case sub.Match == Prefix:
 		kind |= prefixKey
-	case Glob:
+	case sub.Match == Glob:
 		// Under what stands before the first star; matches compares the rest.
 		if before, _, ok := strings.Cut(name, "*"); ok {
 			kind, name = kind|prefixKey, before
