@@ -174,6 +174,10 @@ func (t *turn) decided(allowed bool, reason string) {
 func (t *turn) unauthenticated(err error) int {
 	t.ev.Annotate(audit.AnnotationReason, caller.Detail(err))
 	if err == nil || fault.KindOf(err) == fault.Unauthenticated {
+		if t.r.ProtoMajor == 1 {
+			// Answered at once: otherwise the server waits for the body first.
+			t.w.Header().Set("Connection", "close")
+		}
 		return t.refuse(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
 	}
 	return t.fail(err)

@@ -140,17 +140,11 @@ type record struct {
 	events []audit.Event
 	kept   []audit.Durability
 	err    error
-	hang   bool
 	batch  [][]audit.Event
 }
 
-func (r *record) Append(ctx context.Context, ev *audit.Event, d audit.Durability) error {
+func (r *record) Append(_ context.Context, ev *audit.Event, d audit.Durability) error {
 	r.mu.Lock()
-	if r.hang {
-		r.mu.Unlock()
-		<-ctx.Done()
-		return ctx.Err()
-	}
 	defer r.mu.Unlock()
 	if r.err != nil {
 		return r.err
