@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/server"
 )
 
 func checkCommand() *cobra.Command {
@@ -21,7 +22,11 @@ is listed with its field, and the exit code is 2 if there is one.`,
 			if path == "" {
 				return &exit{exitUsage, fmt.Errorf("--config is required")}
 			}
-			if _, err := config.Load(path, config.Flags{}); err != nil {
+			cfg, err := config.Load(path, config.Flags{})
+			if err != nil {
+				return &exit{exitUsage, err}
+			}
+			if err := server.CheckAuthentication(cfg); err != nil {
 				return &exit{exitUsage, err}
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), path, "is valid")

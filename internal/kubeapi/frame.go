@@ -46,6 +46,9 @@ type Config struct {
 	// Recordable returns an error, of kind Unavailable, while no change can be
 	// recorded; changes are then refused with 503.
 	Recordable func() error
+	// Notes are lines that /readyz?verbose shows beside its checks: what is
+	// worth knowing and fails nothing. Nil shows none.
+	Notes func() []string
 	// Ready lists further conditions of /readyz.
 	Ready []Check
 	Log   *slog.Logger
@@ -228,7 +231,9 @@ func (f *Frame) install(t *types) error {
 }
 
 // Handler is the frame's whole chain, for requests from a network.
-func (f *Frame) Handler() http.Handler { return fromNetwork(f.server.Handler) }
+func (f *Frame) Handler() http.Handler {
+	return fromNetwork(withNotes(f.server.Handler, f.cfg.Notes))
+}
 
 // Follow feeds a kind into sink until ctx ends. synced, which may be nil, is
 // called after the first Replace.

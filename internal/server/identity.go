@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/retry"
 
+	identityapi "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
@@ -49,6 +50,7 @@ type identity struct {
 	// legacy are the keys of tokens in secrets, which verify nothing else.
 	legacy     *keys.Ring[keys.LegacyTokens]
 	legacyKeys *authn.KeyRing
+	providers  *providers
 }
 
 func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
@@ -73,6 +75,9 @@ func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
 		BootstrapTokens: i.memory, Legacy: &authn.LegacyTokens{Keys: i.legacyKeys, Secrets: i.memory}, Now: c.now,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if i.providers, err = newProviders(i); err != nil {
 		return nil, err
 	}
 	return i, i.applyProxies()
@@ -134,14 +139,17 @@ func (i *identity) follow(ctx context.Context, flow *follower, client kubernetes
 	flow.follow(ctx, nodes, &bound{index: i.index, kind: authn.NodeObject})
 	flow.follow(ctx, secrets, typed[*corev1.Secret]{i.keeper})
 	flow.follow(ctx, serviceAccounts, goneAccounts{i.keeper})
+	flow.follow(ctx, identityProviders, typed[*identityapi.IdentityProvider]{i.providers})
 	return nil
 }
 
 // run keeps keys and secrets current.
-func (i *identity) run(ctx context.Context, w *work) {
+func (i *identity) run(ctx context.Context, w *work, frame *kubeapi.Frame) {
 	w.start("legacy token keys", func() error { return i.legacy.Follow(ctx, i.applyLegacyKeys) })
 	w.start("token secrets", func() error { i.keeper.Run(ctx); return nil })
 	w.start("proxy trust", func() error { return i.trust.requestHeader.Follow(ctx, i.setProxies) })
+	w.start("authentication configuration", func() error { return i.providers.followFile(ctx) })
+	w.start("identity provider status", func() error { return i.providers.report(ctx, frame) })
 	w.start("token memory", func() error { return sweep(ctx, i.chain) })
 }
 

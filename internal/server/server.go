@@ -178,6 +178,8 @@ func Run(ctx context.Context, o Options) error {
 		ValidateAccessPolicy:    beyond.validator.AccessPolicy,
 		CheckAccessPolicy:       escalation.accessPolicy,
 		CheckBan:                escalation.ban,
+		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
+		CheckIdentityProvider:   answers.identityProvider,
 		CheckSigner:             answers.signer,
 		CompileExpressions:      kubeapi.CompileExpressions,
 		CheckPolicyParams:       answers.policyParams(theMapper),
@@ -202,6 +204,7 @@ func Run(ctx context.Context, o Options) error {
 		Authorizer:      standingAuthorizer{open},
 		Recorder:        record,
 		AuditPolicy:     recorded,
+		Notes:           who.providers.notes,
 		Fresh:           authorizer.Ready,
 		Recordable:      recordable(record),
 		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
@@ -265,7 +268,7 @@ func Run(ctx context.Context, o Options) error {
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
 	trust.run(ctx, work, chain)
-	who.run(ctx, work)
+	who.run(ctx, work, frame)
 	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), keyInterval) })
 	work.start("token issuer", func() error { return tokenKeys.Follow(ctx, applyTokenKeys(iss)) })
 	work.start("key changes", func() error {
@@ -284,6 +287,9 @@ func Run(ctx context.Context, o Options) error {
 
 	// The one listener.
 	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
+	if err := registry.Register(who.providers); err != nil {
+		return fmt.Errorf("metrics of identity providers: %w", err)
+	}
 	lane, err := fastlane.New(fastlane.Config{
 		Frame:        open.Handler(frame.Handler()),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },

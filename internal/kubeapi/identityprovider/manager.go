@@ -1,21 +1,39 @@
 package identityprovider
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 )
 
-// Spec is one identity provider under its name.
+// Spec is one identity provider under its name: a webhook, or else the issuer
+// of Config.
 type Spec struct {
 	Name string
 	Config
+	Webhook *WebhookConfig
 	// Timeout and Concurrent bound the calls to it; see authn.ProviderConfig.
 	Timeout    time.Duration
 	Concurrent int
+}
+
+// service is what runs for a spec.
+type service interface {
+	authn.Provider
+	Issuers() []string
+	Close()
+}
+
+func (s Spec) start() (service, error) {
+	if s.Webhook != nil {
+		return NewWebhook(*s.Webhook)
+	}
+	return New(s.Config)
 }
 
 // Manager keeps the providers of a chain as a configuration says, without a
@@ -30,7 +48,7 @@ type Manager struct {
 
 type running struct {
 	spec     Spec
-	provider *Provider
+	provider service
 }
 
 // NewManager returns a manager of a chain's providers. It must be the only one.
@@ -40,39 +58,52 @@ func NewManager(chain *authn.Chain) *Manager {
 
 // Apply makes specs the whole configuration. Providers whose spec did not
 // change go on with what they know; tokens of those changed or removed are
-// verified anew or refused from now on. On an error, which names the provider,
-// everything stays as it was.
-func (m *Manager) Apply(specs []Spec) error {
+// verified anew or refused from now on. A spec that cannot run is left out and
+// named in the result with its fault; of two for one issuer the first counts.
+// One bad spec never keeps the others from running.
+func (m *Manager) Apply(specs []Spec) (faults map[string]error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	faults = map[string]error{}
 	next := make(map[string]running, len(specs))
+	owner := map[string]string{}
 	var configs []authn.ProviderConfig
-	var started []*Provider
-	undo := func() {
-		for _, p := range started {
-			p.Close()
-		}
-	}
 	for _, spec := range specs {
+		if _, twice := next[spec.Name]; twice {
+			faults[spec.Name] = errors.New("the name is given twice")
+			continue
+		}
 		r, ok := m.running[spec.Name]
 		if !ok || !sameSpec(r.spec, spec) {
-			provider, err := New(spec.Config)
+			provider, err := spec.start()
 			if err != nil {
-				undo()
-				return fmt.Errorf("identity provider %q: %w", spec.Name, err)
+				faults[spec.Name] = err
+				continue
 			}
-			started = append(started, provider)
 			r = running{spec, provider}
+		}
+		if err := claim(owner, spec, r.provider.Issuers()); err != nil {
+			faults[spec.Name] = err
+			if r.provider != m.running[spec.Name].provider {
+				r.provider.Close()
+			}
+			continue
 		}
 		next[spec.Name] = r
 		configs = append(configs, authn.ProviderConfig{
-			Name: spec.Name, Issuers: []string{r.provider.Issuer()}, Provider: r.provider,
+			Name: spec.Name, Issuers: r.provider.Issuers(), Provider: r.provider,
 			Timeout: spec.Timeout, Concurrent: spec.Concurrent,
 		})
 	}
 	if err := m.chain.SetProviders(configs); err != nil {
-		undo()
-		return err
+		// What claim lets through, the chain takes.
+		for name, r := range next {
+			faults[name] = err
+			if r.provider != m.running[name].provider {
+				r.provider.Close()
+			}
+		}
+		return faults
 	}
 	for name, old := range m.running {
 		if next[name].provider != old.provider {
@@ -80,6 +111,22 @@ func (m *Manager) Apply(specs []Spec) error {
 		}
 	}
 	m.running = next
+	return faults
+}
+
+// claim notes whose tokens a provider vouches for.
+func claim(owner map[string]string, spec Spec, issuers []string) error {
+	for _, issuer := range issuers {
+		if slices.Contains(spec.DisallowedIssuers, issuer) {
+			return fmt.Errorf("issuer %q is the control plane's own", issuer)
+		}
+		if other, taken := owner[issuer]; taken {
+			return fmt.Errorf("issuer %q is that of identity provider %q already", issuer, other)
+		}
+	}
+	for _, issuer := range issuers {
+		owner[issuer] = spec.Name
+	}
 	return nil
 }
 

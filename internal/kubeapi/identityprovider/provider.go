@@ -123,6 +123,9 @@ func rootsOf(bundle string) (*x509.CertPool, error) {
 // Issuer returns the iss whose tokens the provider verifies.
 func (p *Provider) Issuer() string { return p.issuer }
 
+// Issuers returns the same as a list.
+func (p *Provider) Issuers() []string { return []string{p.issuer} }
+
 // Close ends what the provider may still be fetching.
 func (p *Provider) Close() {
 	p.cancel()

@@ -453,12 +453,18 @@ func TestManager(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	good := func(faults map[string]error) {
+		t.Helper()
+		if len(faults) > 0 {
+			t.Fatal(faults)
+		}
+	}
 	spec := func(name string, s *site) Spec { return Spec{Name: name, Config: s.config()} }
-	must(t, m.Apply([]Spec{spec("a", a)}))
+	good(m.Apply([]Spec{spec("a", a)}))
 	check("a alone: a", a, "")
 	check("a alone: b", b, authn.UnknownIssuer)
 	fetched := a.fetches.Load()
-	must(t, m.Apply([]Spec{spec("b", b), spec("a", a)}))
+	good(m.Apply([]Spec{spec("b", b), spec("a", a)}))
 	check("both: a", a, "")
 	check("both: b", b, "")
 	if a.fetches.Load() != fetched {
@@ -466,19 +472,26 @@ func TestManager(t *testing.T) {
 	}
 	changed := spec("a", a)
 	changed.JWT.Issuer.Audiences = []string{"other"}
-	must(t, m.Apply([]Spec{spec("b", b), changed}))
+	good(m.Apply([]Spec{spec("b", b), changed}))
 	check("a for another audience: a", a, authn.Refused)
 	check("a for another audience: b", b, "")
 	broken := spec("c", a)
 	broken.JWT.ClaimMappings = apiserver.ClaimMappings{}
-	if err := m.Apply([]Spec{spec("a", a), broken}); err == nil || !strings.Contains(err.Error(), `"c"`) {
-		t.Errorf("broken: %v", err)
+	// One that cannot run keeps nobody else from running.
+	if faults := m.Apply([]Spec{spec("b", b), broken}); len(faults) != 1 || faults["c"] == nil {
+		t.Errorf("broken: %v", faults)
 	}
-	if err := m.Apply([]Spec{spec("a", a), spec("again", a)}); err == nil {
-		t.Error("one issuer under two names")
+	check("beside a broken one: b", b, "")
+	check("beside a broken one: a", a, authn.UnknownIssuer)
+	impostor := spec("impostor", b)
+	impostor.DisallowedIssuers = []string{b.server.URL}
+	faults := m.Apply([]Spec{impostor, spec("a", a), spec("again", a), spec("a", b)})
+	if len(faults) != 3 || faults["again"] == nil || faults["impostor"] == nil {
+		t.Errorf("one issuer under two names, ours, one name twice: %v", faults)
 	}
-	check("as before: b", b, "")
-	must(t, m.Apply(nil))
+	check("the first of two: a", a, "")
+	check("ours: b", b, authn.UnknownIssuer)
+	good(m.Apply(nil))
 	check("none: a", a, authn.UnknownIssuer)
 	check("none: b", b, authn.UnknownIssuer)
 }

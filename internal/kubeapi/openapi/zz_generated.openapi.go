@@ -8,6 +8,7 @@ package openapi
 import (
 	v1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	identityv1alpha1 "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	v1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -69,6 +70,19 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		federationv1alpha1.SiteList{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
 		federationv1alpha1.SiteSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref),
 		federationv1alpha1.SiteStatus{}.OpenAPIModelName():                     schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref),
+		identityv1alpha1.ClaimMappings{}.OpenAPIModelName():                    schema_gatehouse_api_identity_v1alpha1_ClaimMappings(ref),
+		identityv1alpha1.ClaimOrExpression{}.OpenAPIModelName():                schema_gatehouse_api_identity_v1alpha1_ClaimOrExpression(ref),
+		identityv1alpha1.ClaimValidationRule{}.OpenAPIModelName():              schema_gatehouse_api_identity_v1alpha1_ClaimValidationRule(ref),
+		identityv1alpha1.ExtraMapping{}.OpenAPIModelName():                     schema_gatehouse_api_identity_v1alpha1_ExtraMapping(ref),
+		identityv1alpha1.IdentityProvider{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_IdentityProvider(ref),
+		identityv1alpha1.IdentityProviderList{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_IdentityProviderList(ref),
+		identityv1alpha1.IdentityProviderSpec{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_IdentityProviderSpec(ref),
+		identityv1alpha1.IdentityProviderStatus{}.OpenAPIModelName():           schema_gatehouse_api_identity_v1alpha1_IdentityProviderStatus(ref),
+		identityv1alpha1.Issuer{}.OpenAPIModelName():                           schema_gatehouse_api_identity_v1alpha1_Issuer(ref),
+		identityv1alpha1.JWTAuthenticator{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_JWTAuthenticator(ref),
+		identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName():        schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref),
+		identityv1alpha1.TokenWebhook{}.OpenAPIModelName():                     schema_gatehouse_api_identity_v1alpha1_TokenWebhook(ref),
+		identityv1alpha1.UserValidationRule{}.OpenAPIModelName():               schema_gatehouse_api_identity_v1alpha1_UserValidationRule(ref),
 		v1.ApplyConfiguration{}.OpenAPIModelName():                             schema_k8sio_api_admissionregistration_v1_ApplyConfiguration(ref),
 		v1.AuditAnnotation{}.OpenAPIModelName():                                schema_k8sio_api_admissionregistration_v1_AuditAnnotation(ref),
 		v1.ExpressionWarning{}.OpenAPIModelName():                              schema_k8sio_api_admissionregistration_v1_ExpressionWarning(ref),
@@ -2684,6 +2698,586 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 		},
 		Dependencies: []string{
 			federationv1alpha1.SiteDoor{}.OpenAPIModelName(), federationv1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ClaimMappings(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ClaimMappings say which claims make the user.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"username": {
+						SchemaProps: spec.SchemaProps{
+							Description: "username is the name. With a claim, the prefix is required, if only to be empty.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName()),
+						},
+					},
+					"groups": {
+						SchemaProps: spec.SchemaProps{
+							Description: "groups are the groups.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName()),
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid tells the user from a later one of the same name.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.ClaimOrExpression{}.OpenAPIModelName()),
+						},
+					},
+					"extra": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"key",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "extra are further facts.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.ExtraMapping{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"username"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.ClaimOrExpression{}.OpenAPIModelName(), identityv1alpha1.ExtraMapping{}.OpenAPIModelName(), identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ClaimOrExpression(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ClaimOrExpression is a claim, or an expression.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"claim": {
+						SchemaProps: spec.SchemaProps{
+							Description: "claim is the name of a claim.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expression is in CEL over claims.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ClaimValidationRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ClaimValidationRule is one condition on the claims of a token: a claim and its value, or an expression.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"claim": {
+						SchemaProps: spec.SchemaProps{
+							Description: "claim is the name of a claim.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"requiredValue": {
+						SchemaProps: spec.SchemaProps{
+							Description: "requiredValue is what the claim must be.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expression is in CEL over claims and must be true.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message says in the record why the expression refused a token.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ExtraMapping(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ExtraMapping is one further fact about the user.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"key": {
+						SchemaProps: spec.SchemaProps{
+							Description: "key is a domain and a path, in lower case.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"valueExpression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "valueExpression is in CEL over claims.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"key", "valueExpression"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_IdentityProvider(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IdentityProvider is somebody whose tokens the control plane accepts: an OpenID Connect provider or another issuer of JWTs, or a token webhook. It takes effect without a restart. Whatever it says, it cannot make anybody a service account, a node, a site, or a member of a group that begins with system: or gatehouse:.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata. The name is a DNS label of at most 63 characters.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is whom to believe, and what.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.IdentityProviderSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is how the provider does.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.IdentityProviderStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.IdentityProviderSpec{}.OpenAPIModelName(), identityv1alpha1.IdentityProviderStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_IdentityProviderList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IdentityProviderList is a list of identity providers.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the identity providers.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.IdentityProvider{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.IdentityProvider{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_IdentityProviderSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IdentityProviderSpec is whom to believe, and what. Exactly one of jwt and webhook is set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"jwt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "jwt is an issuer of JWTs, as in an AuthenticationConfiguration of apiserver.config.k8s.io.",
+							Ref:         ref(identityv1alpha1.JWTAuthenticator{}.OpenAPIModelName()),
+						},
+					},
+					"webhook": {
+						SchemaProps: spec.SchemaProps{
+							Description: "webhook is asked about tokens with a TokenReview of authentication.k8s.io/v1.",
+							Ref:         ref(identityv1alpha1.TokenWebhook{}.OpenAPIModelName()),
+						},
+					},
+					"timeoutSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "timeoutSeconds is how long one question to the provider may take, from 1 to 30. Default: 5.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.JWTAuthenticator{}.OpenAPIModelName(), identityv1alpha1.TokenWebhook{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_IdentityProviderStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "IdentityProviderStatus is how a provider does.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"conditions": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"type",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "conditions are Accepted and Available.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.Condition{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_Issuer(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Issuer is whose tokens are accepted.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is the iss claim, an https URL without query and fragment.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"discoveryURL": {
+						SchemaProps: spec.SchemaProps{
+							Description: "discoveryURL is where the discovery document is, if not under url.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"certificateAuthority": {
+						SchemaProps: spec.SchemaProps{
+							Description: "certificateAuthority is the PEM of the authorities that certify the issuer's server. Default: those of the system.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"audiences": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "audiences are those of which a token must have one.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"audienceMatchPolicy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "audienceMatchPolicy must be MatchAny with more than one audience.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"url", "audiences"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_JWTAuthenticator(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "JWTAuthenticator is one issuer of JWTs.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"issuer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "issuer is whose tokens are accepted.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.Issuer{}.OpenAPIModelName()),
+						},
+					},
+					"claimValidationRules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "claimValidationRules must all hold for a token to be accepted.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.ClaimValidationRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"claimMappings": {
+						SchemaProps: spec.SchemaProps{
+							Description: "claimMappings say which claims make the user.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.ClaimMappings{}.OpenAPIModelName()),
+						},
+					},
+					"userValidationRules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "userValidationRules must all hold for the user that the mappings make.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.UserValidationRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"issuer", "claimMappings"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.ClaimMappings{}.OpenAPIModelName(), identityv1alpha1.ClaimValidationRule{}.OpenAPIModelName(), identityv1alpha1.Issuer{}.OpenAPIModelName(), identityv1alpha1.UserValidationRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PrefixedClaimOrExpression is a claim with a prefix, or an expression.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"claim": {
+						SchemaProps: spec.SchemaProps{
+							Description: "claim is the name of a claim.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"prefix": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefix is put before the claim's value.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expression is in CEL over claims.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_TokenWebhook(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TokenWebhook is asked about tokens.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url is where TokenReviews are posted to: https, without user, query and fragment.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"certificateAuthority": {
+						SchemaProps: spec.SchemaProps{
+							Description: "certificateAuthority is the PEM of the authorities that certify the webhook's server. Default: those of the system.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"issuers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "issuers are the iss claims of the JWTs that the webhook is asked about. Without any it is asked about tokens that are no JWTs and of no known form.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"usernamePrefix": {
+						SchemaProps: spec.SchemaProps{
+							Description: "usernamePrefix and groupPrefix are put before what the webhook says.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"groupPrefix": {
+						SchemaProps: spec.SchemaProps{
+							Description: "groupPrefix is put before every group that the webhook names.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"url"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_UserValidationRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "UserValidationRule is one condition on the user that the mappings made.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"expression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expression is in CEL over user and must be true.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message says in the record why the expression refused a token.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"expression"},
+			},
+		},
 	}
 }
 

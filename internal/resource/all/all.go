@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/configmap"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/event"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/explainreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/identityprovider"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/lease"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/localsubjectaccessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
@@ -59,6 +60,11 @@ type Deps struct {
 	// The escalation checks of access policies and bans.
 	CheckAccessPolicy accesspolicy.Check
 	CheckBan          ban.Check
+	// ValidateJWT checks the issuer, mappings and expressions of an identity
+	// provider.
+	ValidateJWT identityprovider.ValidateJWT
+	// CheckIdentityProvider guards the writing of identity providers.
+	CheckIdentityProvider identityprovider.Check
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
 	// ReviewToken, Decide and ListRules answer reviews.
@@ -91,6 +97,7 @@ func List(d Deps) []resource.Kind {
 		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
 		site.New(d.IssueSiteCredential),
+		identityprovider.New(d.ValidateJWT, d.CheckIdentityProvider),
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),
 

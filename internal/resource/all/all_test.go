@@ -30,9 +30,11 @@ import (
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	identityv1alpha1 "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi/identityprovider"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -65,7 +67,13 @@ func deps() Deps {
 		CheckAccessPolicy: func(context.Context, resource.Caller, *accessv1alpha1.AccessPolicy, *accessv1alpha1.AccessPolicy) error {
 			return nil
 		},
-		CheckBan:           func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
+		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
+		CheckIdentityProvider: func(context.Context, resource.Caller, *identityv1alpha1.IdentityProvider, *identityv1alpha1.IdentityProvider) error {
+			return nil
+		},
+		ValidateJWT: func(path *field.Path, jwt *identityv1alpha1.JWTAuthenticator) field.ErrorList {
+			return identityprovider.Validate(path, jwt, []string{"https://gatehouse.example"})
+		},
 		CheckSigner:        func(context.Context, resource.Caller, string, string) error { return nil },
 		CompileExpressions: func(_, _ *admissionregistrationv1.ValidatingAdmissionPolicy) field.ErrorList { return nil },
 		CheckPolicyParams:  func(context.Context, resource.Caller, admissionregistrationv1.ParamKind) error { return nil },

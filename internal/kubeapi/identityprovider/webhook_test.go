@@ -1,0 +1,142 @@
+package identityprovider
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// reviewer is a token webhook that answers as it is told.
+func reviewer(t *testing.T, answer http.HandlerFunc) WebhookConfig {
+	t.Helper()
+	server := httptest.NewTLSServer(answer)
+	t.Cleanup(server.Close)
+	return WebhookConfig{
+		URL:                  server.URL + "/review",
+		CertificateAuthority: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})),
+		Fetching:             Fetching{AllowLoopback: true},
+		UsernamePrefix:       "old:", GroupPrefix: "old:",
+	}
+}
+
+const accepting = `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","status":{"authenticated":true,"user":{"username":"jane","uid":"7","groups":["team","system:authenticated"],"extra":{"desk":["3"],"authentication.kubernetes.io/credential-id":["JTI=9"]}}%s}}`
+
+func TestWebhook(t *testing.T) {
+	t.Parallel()
+	var asked authenticationv1.TokenReview
+	audiences := ""
+	cfg := reviewer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.URL.Path != "/review" || json.NewDecoder(r.Body).Decode(&asked) != nil {
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		_, _ = w.Write([]byte(strings.Replace(accepting, "%s", audiences, 1)))
+	})
+	w, err := NewWebhook(cfg)
+	must(t, err)
+	t.Cleanup(w.Close)
+	got, err := w.VerifyToken(t.Context(), "secret", []string{"gatehouse", "other"})
+	must(t, err)
+	if got.Name != "old:jane" || got.UID != "7" || !slices.Equal(got.Groups, []string{"old:team"}) || got.CredentialID != "JTI=9" || !maps.EqualFunc(got.Extra, map[string][]string{"desk": {"3"}}, slices.Equal) || got.Audiences != nil {
+		t.Errorf("got %+v", got)
+	}
+	if asked.Kind != "TokenReview" || asked.APIVersion != "authentication.k8s.io/v1" || asked.Spec.Token != "secret" || !slices.Equal(asked.Spec.Audiences, []string{"gatehouse", "other"}) {
+		t.Errorf("asked %+v", asked)
+	}
+	audiences = `,"audiences":["other","third"]`
+	if got, err = w.VerifyToken(t.Context(), "secret", []string{"gatehouse", "other"}); err != nil || !slices.Equal(got.Audiences, []string{"other"}) {
+		t.Errorf("some audiences: %+v, %v", got.Audiences, err)
+	}
+	if _, err = w.VerifyToken(t.Context(), "secret", []string{"gatehouse"}); fault.KindOf(err) != fault.Unauthenticated {
+		t.Errorf("other audiences: %v", err)
+	}
+}
+
+// What the webhook cannot say is not held against the token, and what it says
+// wrong opens nothing.
+func TestWebhookFaults(t *testing.T) {
+	t.Parallel()
+	plain := func(code int, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		want   fault.Kind
+	}{
+		"refused": {plain(200, `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","status":{"error":"no"}}`), fault.Unauthenticated},
+		"failing": {plain(500, `{}`), fault.Unavailable},
+		"moved": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/review", http.StatusTemporaryRedirect)
+		}, fault.Unavailable},
+		"no JSON":       {plain(200, `<html>`), fault.Unavailable},
+		"other kind":    {plain(200, `{"apiVersion":"v1","kind":"Status"}`), fault.Unavailable},
+		"older version": {plain(200, strings.Replace(strings.Replace(accepting, "%s", "", 1), "k8s.io/v1", "k8s.io/v1beta1", 1)), fault.Unavailable},
+		"endless": {func(w http.ResponseWriter, _ *http.Request) {
+			for range 1 << 10 {
+				if _, err := w.Write(make([]byte, 1<<10)); err != nil {
+					return
+				}
+			}
+		}, fault.Unavailable},
+		"silent": {func(_ http.ResponseWriter, r *http.Request) {
+			// Only a request that was read through notices that its client left.
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+		}, fault.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, err := NewWebhook(reviewer(t, tc.answer))
+			must(t, err)
+			t.Cleanup(w.Close)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if _, err := w.VerifyToken(ctx, "secret", nil); fault.KindOf(err) != tc.want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+	if _, err := NewWebhook(WebhookConfig{URL: "https://x.example", CertificateAuthority: "nonsense"}); err == nil {
+		t.Error("an authority without a certificate was accepted")
+	}
+}
+
+// Names with a meaning of their own do not come from a webhook, whatever it
+// puts before or after them.
+func TestWebhookInTheChain(t *testing.T) {
+	t.Parallel()
+	name := "jane"
+	cfg := reviewer(t, func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": map[string]any{
+			"authenticated": true, "user": map[string]any{"username": name},
+		}})
+	})
+	cfg.UsernamePrefix, cfg.GroupPrefix = "", ""
+	chain, err := authn.New(authn.Config{Audiences: []string{"api"}})
+	must(t, err)
+	if faults := NewManager(chain).Apply([]Spec{{Name: "old", Webhook: &cfg}}); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	for i, who := range []string{"jane", "system:admin", "system:serviceaccount:a:b", "gatehouse:x", "", "system:site:blue"} {
+		name = who
+		id, err := chain.VerifyToken(t.Context(), "opaque-"+string(rune('a'+i)), nil)
+		if (err == nil) != (who == "jane") || id.Name() == "system:admin" {
+			t.Errorf("%q: %v", who, err)
+		}
+	}
+}
