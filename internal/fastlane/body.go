@@ -3,6 +3,7 @@ package fastlane
 import (
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -69,13 +70,20 @@ func dropBody(w http.ResponseWriter, r *http.Request) {
 // body reads at most limit bytes into t.read; false says that there are more
 // or that the body broke off.
 func (t *turn) body(limit int64) bool {
-	var b strings.Builder
+	b := t.in[:0]
+	// One byte more than announced, so that the end is seen without growing.
 	if n := t.r.ContentLength; n > 0 && n <= limit {
-		b.Grow(int(n))
+		b = slices.Grow(b, int(n)+1)
 	}
-	n, err := io.Copy(&b, io.LimitReader(t.r.Body, limit+1))
-	t.read = b.String()
-	return err == nil && n <= limit
+	var err error
+	for err == nil && int64(len(b)) <= limit {
+		b = slices.Grow(b, 512)
+		var n int
+		n, err = t.r.Body.Read(b[len(b):min(int64(cap(b)), limit+1)])
+		b = b[:len(b)+n]
+	}
+	t.in, t.read = b, string(b)
+	return err == io.EOF && int64(len(b)) <= limit
 }
 
 // replay gives the frame a request whose body the lane has read.

@@ -50,7 +50,8 @@ type turn struct {
 	recorded bool
 	// share is who holds a share of the lane for this turn.
 	share string
-	out   []byte
+	// in and out are room for the body and for the answer.
+	in, out []byte
 }
 
 // begin starts the record of a request.
@@ -78,14 +79,19 @@ func (l *Lane) end(t *turn) {
 	if t.share != "" {
 		l.callers.give(t.share)
 	}
-	annotations, out := t.ev.Annotations, t.out
+	annotations := t.ev.Annotations
 	clear(annotations)
-	if cap(out) > maxReviewBody {
-		out = nil
-	}
-	*t = turn{out: out[:0]}
+	*t = turn{in: kept(t.in), out: kept(t.out)}
 	t.ev.Annotations = annotations
 	l.turns.Put(t)
+}
+
+// kept is room that is worth keeping: not that of rare giants.
+func kept(b []byte) []byte {
+	if cap(b) > 2*maxReviewBody {
+		return nil
+	}
+	return b[:0]
 }
 
 // run serves, and turns a panic into a record and an answer.
