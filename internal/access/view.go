@@ -1,6 +1,11 @@
 package access
 
-import "github.com/gatehouse-dev/gatehouse/authz"
+import (
+	"maps"
+	"slices"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+)
 
 // Ban returns the ban that decided; ok is false when none did.
 func (d Decision) Ban() (ban authz.Ban, ok bool) {
@@ -59,4 +64,14 @@ func (p *Policy) EachRule(visit func(namespace string, rule authz.Rule)) {
 			visit(k.namespace, rule)
 		}
 	}
+}
+
+// Namespaces returns the namespaces of the control plane, in order.
+func (p *Policy) Namespaces() []string {
+	if p.grants == nil {
+		return nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return slices.Sorted(maps.Keys(p.grants.domains))
 }

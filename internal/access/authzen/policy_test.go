@@ -9,6 +9,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
+	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -38,7 +39,7 @@ func policy(t *testing.T) authzen.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return authzen.Policy{Access: a}
+	return authzen.Policy{Asker: question.Asker{Access: a, Policy: p, Policies: question.NewPolicies()}}
 }
 
 func TestPolicyDecides(t *testing.T) {
@@ -96,7 +97,7 @@ func TestSearchSubjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (authzen.Policy{Access: waiting}).SearchSubjects(t.Context(), &authzen.Search{}); fault.KindOf(err) != fault.Unavailable {
+	if _, err := (authzen.Policy{Asker: question.Asker{Access: waiting}}).SearchSubjects(t.Context(), &authzen.Search{}); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("without policy: %v", err)
 	}
 }
