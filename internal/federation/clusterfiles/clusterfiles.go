@@ -14,7 +14,9 @@ import (
 	"slices"
 	"strings"
 	"text/template"
+	"unicode"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
 	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
@@ -106,14 +108,16 @@ func Render(o Options) ([]File, error) {
 
 func check(o Options) error {
 	switch {
-	case o.Site == "":
-		return errors.New("render site files: site is required")
+	case len(validation.IsDNS1123Label(o.Site)) > 0:
+		return fmt.Errorf("render site files: site %q is not a DNS label", o.Site)
 	case !slices.Contains([]federation.SiteMode{federation.SiteObserve, federation.SiteDeny, federation.SiteFull}, o.Mode):
 		return fmt.Errorf("render site files: mode %q is not Observe, Deny or Full", o.Mode)
 	case !strings.HasPrefix(o.Server, "https://"):
 		return fmt.Errorf("render site files: server %q is not an https URL", o.Server)
-	case !path.IsAbs(o.Dir):
-		return fmt.Errorf("render site files: directory %q is not absolute", o.Dir)
+	case strings.ContainsAny(o.Server, " \t\r\n?#@"):
+		return fmt.Errorf("render site files: server %q has more than a host, a port and a path", o.Server)
+	case !path.IsAbs(o.Dir) || strings.ContainsFunc(o.Dir, unicode.IsControl):
+		return fmt.Errorf("render site files: directory %q is not absolute or holds control characters", o.Dir)
 	case len(o.ServingCA) == 0 || len(o.Certificate) == 0 || len(o.Key) == 0:
 		return errors.New("render site files: CA, certificate and key are required")
 	case o.Mode == federation.SiteFull && len(o.APIAudiences) == 0:
@@ -186,7 +190,7 @@ authorizers:
   webhook:
     connectionInfo:
       type: KubeConfigFile
-      kubeConfigFile: {{.File}}
+      kubeConfigFile: {{printf "%q" .File}}
     subjectAccessReviewVersion: v1
     matchConditionSubjectAccessReviewVersion: v1
     # Nothing is remembered: a ban has to hold at the next request.

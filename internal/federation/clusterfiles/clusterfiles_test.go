@@ -133,16 +133,35 @@ func TestAuditPolicyAsUpstreamReadsIt(t *testing.T) {
 func TestRenderRefuses(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*clusterfiles.Options){
-		"clear text":    func(o *clusterfiles.Options) { o.Server = "http://x" },
-		"no mode":       func(o *clusterfiles.Options) { o.Mode = "" },
-		"relative path": func(o *clusterfiles.Options) { o.Dir = "here" },
-		"no key":        func(o *clusterfiles.Options) { o.Key = nil },
-		"no audience":   func(o *clusterfiles.Options) { o.APIAudiences = nil },
+		"clear text":                        func(o *clusterfiles.Options) { o.Server = "http://x" },
+		"no mode":                           func(o *clusterfiles.Options) { o.Mode = "" },
+		"relative path":                     func(o *clusterfiles.Options) { o.Dir = "here" },
+		"no key":                            func(o *clusterfiles.Options) { o.Key = nil },
+		"a site that is more than a name":   func(o *clusterfiles.Options) { o.Site = "a\nauthorizers: []" },
+		"a site above the own one":          func(o *clusterfiles.Options) { o.Site = ".." },
+		"a server with a user":              func(o *clusterfiles.Options) { o.Server = "https://a:b@gatehouse.example" },
+		"a server with a query":             func(o *clusterfiles.Options) { o.Server = "https://gatehouse.example?x" },
+		"a directory of more than one line": func(o *clusterfiles.Options) { o.Dir = "/etc/x\n    failurePolicy: NoOpinion" },
+		"no audience":                       func(o *clusterfiles.Options) { o.APIAudiences = nil },
 	} {
 		o := options(federation.SiteFull)
 		change(&o)
 		if _, err := clusterfiles.Render(o); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A directory may have any name; it is not read as YAML.
+func TestDirectoriesAreQuoted(t *testing.T) {
+	t.Parallel()
+	o := options(federation.SiteFull)
+	o.Dir = `/etc/a: {b} "c" # d`
+	cfg, err := load.LoadFromData([]byte(render(t, o)[clusterfiles.AuthorizationFile]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := *cfg.Authorizers[0].Webhook.ConnectionInfo.KubeConfigFile; got != o.Dir+"/"+clusterfiles.DenyFile {
+		t.Errorf("read as %q", got)
 	}
 }
