@@ -82,3 +82,23 @@ func cpu() float64 {
 	at := func(t syscall.Timeval) float64 { return float64(t.Sec) + float64(t.Usec)/1e6 }
 	return at(u.Utime) + at(u.Stime)
 }
+
+// BenchmarkLaneRefusal is what a stranger costs: a refusal is on disk before it
+// is answered, many in one sync.
+func BenchmarkLaneRefusal(b *testing.B) {
+	log := openLedger(b)
+	w := newWorld(b, func(c *fastlane.Config) { c.InFlight = 1024; c.Recorder, c.Batch = log, log })
+	c := w.client(nil, false)
+	before := log.Stats()
+	measure(b, func() {
+		resp, err := c.Post(w.url+"/sites/one/authorize", "application/json", nil)
+		must(b, err)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnauthorized {
+			b.Fatal(resp.StatusCode)
+		}
+	})
+	if got := log.Stats().Size - before.Size; got != uint64(b.N) {
+		b.Errorf("%d records of %d refusals", got, b.N)
+	}
+}
