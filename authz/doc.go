@@ -9,11 +9,11 @@
 // another ([Covers]).
 //
 // It refuses to do I/O, to read a clock and to import anything beyond the
-// standard library (conditions are compiled by package condition), so that the same code decides in the control plane, in the
-// local decision point of a site and in other programs. It does not
-// authenticate: the names in a [Request] are believed. It does not know
-// system:masters or any other superuser; a caller that wants one asks before
-// it asks here.
+// standard library (conditions are compiled by package condition), so that the
+// same code decides in the control plane, in the local decision point of a site
+// and in other programs. It does not authenticate: the names in a [Request] are
+// believed. It does not know system:masters or any other superuser; a caller
+// that wants one asks before it asks here.
 //
 // Start at [Engine]: one writer changes policy in transactions, any number of
 // readers decide on immutable snapshots. [Snapshot.RulesFor] answers for RBAC
