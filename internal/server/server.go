@@ -18,9 +18,11 @@ import (
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
+	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authzenhttp"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
@@ -42,6 +44,9 @@ const (
 	drainTimeout = 20 * time.Second
 	// inFlight bounds the requests of the fast lane that are served at once.
 	inFlight = 1024
+	// inFlightQuestions bounds the AuthZEN requests served at once: a batch may
+	// be large.
+	inFlightQuestions = 64
 	// maxHeaderBytes bounds a request's headers; a bearer token is the largest.
 	maxHeaderBytes = 64 << 10
 )
@@ -290,8 +295,17 @@ func Run(ctx context.Context, o Options) error {
 	if err := registry.Register(who.providers); err != nil {
 		return fmt.Errorf("metrics of identity providers: %w", err)
 	}
+	authZEN, err := authzenhttp.New(authzenhttp.Config{
+		Next:         frame.Handler(),
+		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
+		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: record,
+		URL: at.url(), Now: now, Log: log, InFlight: inFlightQuestions,
+	})
+	if err != nil {
+		return err
+	}
 	lane, err := fastlane.New(fastlane.Config{
-		Frame:        open.Handler(frame.Handler()),
+		Frame:        open.Handler(authZEN),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        siteDoors{Directory: directory, access: authorizer, status: beyond.status},
