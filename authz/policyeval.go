@@ -142,11 +142,11 @@ func (c *query) ruled(hits []keyHit, effect Effect) uint32 {
 	best := none
 	for _, hit := range hits {
 		k := c.s.keys.at(hit.key)
-		list := k.allows
+		list := &k.allows
 		if effect == Deny {
-			list = k.denies
+			list = &k.denies
 		}
-		if list.len() == 0 {
+		if list.n == 0 {
 			continue
 		}
 		try := func(e policyEntry) {
@@ -160,7 +160,7 @@ func (c *query) ruled(hits []keyHit, effect Effect) uint32 {
 }
 
 // entries visits the entries that may concern the request.
-func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policyEntry)) {
+func (c *query) entries(list *entryList, effect Effect, visit func(policyEntry)) {
 	if effect == Deny && c.q.ResourceRequest && c.q.Resource == Wildcard {
 		list.all(func(e policyEntry) bool { visit(e); return true })
 		return
@@ -187,7 +187,7 @@ func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policy
 		}
 		if c.q.Namespace == "" && effect == Deny && c.q.ResourceRequest {
 			// Over all namespaces: every namespace's denials count.
-			list.from(func(e policyEntry) bool { return e.resource < res }, func(e policyEntry) bool {
+			list.more.from(func(e policyEntry) bool { return e.resource < res }, func(e policyEntry) bool {
 				if e.resource == res {
 					visit(e)
 				}
@@ -199,7 +199,7 @@ func (c *query) entries(list *seq[policyEntry], effect Effect, visit func(policy
 			if sp == none {
 				continue
 			}
-			entriesAt(list, res, sp, visit)
+			entriesAt(list.more, res, sp, visit)
 		}
 	}
 }

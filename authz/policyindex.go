@@ -13,8 +13,50 @@ type policyKey struct {
 	kind   keyKind
 	live   bool
 	bans   []uint32
-	denies *seq[policyEntry]
-	allows *seq[policyEntry]
+	denies entryList
+	allows entryList
+}
+
+// entryList holds the entries of one key and effect: one in place, as most keys
+// have, more in a sequence.
+type entryList struct {
+	more *seq[policyEntry] // all of them; nil while there is at most one
+	one  policyEntry
+	n    uint32
+}
+
+func (l *entryList) all(visit func(policyEntry) bool) {
+	if l.n == 1 {
+		visit(l.one)
+		return
+	}
+	l.more.all(visit)
+}
+
+func (l *entryList) insert(t version, e policyEntry) {
+	l.n++
+	switch {
+	case l.n == 1:
+		l.one = e
+		return
+	case l.n == 2:
+		l.more = newSeq(t, []policyEntry{l.one})
+	default:
+		l.more = l.more.edit(t)
+	}
+	l.more.insert(t, e, compareEntry)
+}
+
+func (l *entryList) remove(t version, e policyEntry) {
+	if l.n--; l.n == 0 {
+		*l = entryList{}
+		return
+	}
+	l.more = l.more.edit(t)
+	l.more.remove(t, e, compareEntry)
+	if l.n == 1 {
+		l.one, l.more = l.more.firsts[0], nil
+	}
 }
 
 // keyKind tells what a key's name is compared with.
@@ -267,15 +309,14 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 		x.bans = append(slices.Clip(x.bans), id)
 		return
 	}
-	lists := map[Effect]**seq[policyEntry]{Deny: &x.denies, Allow: &x.allows}
+	lists := map[Effect]*entryList{Deny: &x.denies, Allow: &x.allows}
 	l := lists[p.Effect]
 	if l == nil {
 		return
 	}
-	*l = (*l).edit(t.v)
 	for _, e := range p.places {
 		e.policy = id
-		(*l).insert(t.v, e, compareEntry)
+		l.insert(t.v, e)
 	}
 }
 
@@ -291,16 +332,12 @@ func (t *Tx) unlist(k, id uint32, p *policy) {
 		if p.Effect == Allow {
 			l = &x.allows
 		}
-		*l = (*l).edit(t.v)
 		for _, e := range p.places {
 			e.policy = id
-			(*l).remove(t.v, e, compareEntry)
-		}
-		if (*l).n == 0 {
-			*l = nil
+			l.remove(t.v, e)
 		}
 	}
-	if len(x.bans) > 0 || x.denies != nil || x.allows != nil {
+	if len(x.bans) > 0 || x.denies.n > 0 || x.allows.n > 0 {
 		return
 	}
 	if x.kind&prefixKey != 0 {
