@@ -107,16 +107,30 @@ func (c *query) findKey(hits []keyHit, kind keyKind, name string, from int32) []
 	return c.findPrefixes(hits, kind, name, from)
 }
 
+// findPrefixes appends the keys that are beginnings of the name, looking up as
+// many lengths side by side as usual policy has.
 func (c *query) findPrefixes(hits []keyHit, kind keyKind, name string, from int32) []keyHit {
 	s := c.s
-	for _, p := range s.prefixes[kind] {
-		if p.length > len(name) {
+	list := s.prefixes[kind]
+	kind |= prefixKey
+	for len(list) > 0 {
+		var hashes [8]uint32
+		n := 0
+		for n < min(len(list), len(hashes)) && list[n].length <= len(name) {
+			hashes[n] = s.hash2(name[:list[n].length], uint32(kind))
+			c.peeked += s.keyIndex.peek(hashes[n])
+			n++
+		}
+		for i, p := range list[:n] {
+			begin := name[:p.length]
+			if k := s.findKey(hashes[i], kind, begin); k != none {
+				hits = append(hits, keyHit{k, from})
+			}
+		}
+		if n < len(hashes) {
 			break
 		}
-		begin := name[:p.length]
-		if k := s.findKey(s.hash2(begin, uint32(kind|prefixKey)), kind|prefixKey, begin); k != none {
-			hits = append(hits, keyHit{k, from})
-		}
+		list = list[n:]
 	}
 	return hits
 }
