@@ -69,6 +69,8 @@ const (
 	AnnotationGapCount   = "audit.gatehouse.dev/gap-count"        // how many, where the sender told
 	AnnotationBreakGlass = "audit.gatehouse.dev/break-glass"      // the reason given for break-glass access
 	AnnotationDelegation = "audit.gatehouse.dev/delegation-chain" // who acted on whose behalf, outermost first
+	AnnotationDomain     = "audit.gatehouse.dev/domain"           // the domain that the event concerns
+	AnnotationNamespace  = "audit.gatehouse.dev/namespace"        // the namespace of ours that a site's event belongs to
 	AnnotationPolicies   = "audit.gatehouse.dev/policies"         // AccessPolicies that took part in the decision
 )
 

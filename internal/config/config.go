@@ -48,6 +48,7 @@ type validated struct {
 	issuer               string
 	maxTokenAge          time.Duration
 	auditPolicyFile      string
+	allowLoopbackSinks   bool
 	authentication       Authentication
 	logLevel             slog.Level
 	logJSON              bool
@@ -90,6 +91,9 @@ func (c Config) Authentication() Authentication { return c.v.authentication }
 
 // AuditPolicyFile is the audit policy, "" for the built-in one.
 func (c Config) AuditPolicyFile() string { return c.v.auditPolicyFile }
+
+// AllowLoopbackSinks says whether confined audit sinks may reach this machine.
+func (c Config) AllowLoopbackSinks() bool { return c.v.allowLoopbackSinks }
 
 // LogLevel is the least level that is logged.
 func (c Config) LogLevel() slog.Level { return c.v.logLevel }
@@ -221,6 +225,7 @@ func Resolve(f File) (Config, error) {
 	if v.auditPolicyFile = f.Audit.PolicyFile; v.auditPolicyFile != "" {
 		exists(bad, "audit.policyFile", v.auditPolicyFile)
 	}
+	v.allowLoopbackSinks = f.Audit.AllowLoopbackSinks
 	switch f.Log.Level {
 	case "", "info":
 	case "debug":

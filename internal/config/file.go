@@ -106,6 +106,10 @@ type Audit struct {
 	// PolicyFile is an audit.k8s.io/v1 Policy. Default: everything at level
 	// Metadata, changes of policy with their bodies.
 	PolicyFile string `json:"policyFile,omitempty"`
+	// AllowLoopbackSinks lets audit sinks of one domain or namespace send to
+	// this machine, for a receiver that runs beside the control plane. Sinks of
+	// the whole record may always.
+	AllowLoopbackSinks bool `json:"allowLoopbackSinks,omitempty"`
 }
 
 // Log says what the process writes about itself.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,12 +13,19 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+
+	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/registry"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -31,24 +39,49 @@ type record struct {
 	dir    string // of the log
 	logs   keys.Store
 	keeper *registry.Keeper
-	now    func() time.Time
-	logger *slog.Logger
+	// raised is what to record of a request, tenants to whom an event belongs.
+	raised  *declared.Raised
+	tenants *declared.Tenants
+	sinks   *sinks
+	// signing signs what leaves; its keys follow what other replicas do.
+	signing *keys.Ring[keys.Reports]
+	keyring *etcd.Blobs
+	now     func() time.Time
+	logger  *slog.Logger
 }
 
 // finalTimeout is how long the final checkpoint may take to be registered.
 const finalTimeout = 5 * time.Second
 
-// openRecord opens the log and holds it against its registration.
-func openRecord(ctx context.Context, st *state, signing *keys.Ring[keys.Checkpoints], now func() time.Time, logger *slog.Logger) (*record, error) {
-	r := &record{dir: filepath.Join(st.dir, "audit"), logs: etcd.NewBlobs(st.client, registry.Area), now: now, logger: logger}
-	var err error
-	r.log, err = ledger.Open(r.dir, ledger.Config{ID: st.replica, Origin: originOf(st.replica), Key: signing.Set().Signer(now()), Logger: logger})
+// openRecord opens the log and holds it against its registration. frame is
+// asked for later, when there is one.
+func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *keys.Ring[keys.Checkpoints], frame func() *kubeapi.Frame, now func() time.Time, logger *slog.Logger) (*record, error) {
+	base, err := auditPolicy(cfg.AuditPolicyFile())
+	if err != nil {
+		return nil, err
+	}
+	r := &record{
+		dir: filepath.Join(st.dir, "audit"), logs: etcd.NewBlobs(st.client, registry.Area), keyring: etcd.NewBlobs(st.client, keyArea),
+		tenants: declared.NewTenants(), now: now, logger: logger,
+		raised: declared.NewRaised(base, func(name string, err error) { // kept out by validation
+			logger.Error("audit policy not applied", "policy", name, "error", err)
+		}),
+	}
+	if r.signing, err = keys.Ensure[keys.Reports](ctx, st.vault); err != nil {
+		return nil, err
+	}
+	r.log, err = ledger.Open(r.dir, ledger.Config{
+		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Attribute: r.tenants.Attribute, Logger: logger,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	r.keeper, err = registry.New(registry.Config{Store: r.logs, ID: st.replica, Origin: originOf(st.replica), Source: registered{r.log}, Now: now, Log: logger})
 	if err == nil {
 		err = r.keeper.Begin(ctx)
+	}
+	if err == nil {
+		r.sinks, err = newSinks(r, st, cfg.AllowLoopbackSinks(), frame)
 	}
 	if err != nil {
 		r.log.Close()
@@ -69,14 +102,36 @@ func (r *record) close() {
 	}
 }
 
-// start runs what follows the log.
-func (r *record) start(ctx context.Context, w *work) {
+// follow feeds what is declared about the record.
+func (r *record) follow(ctx context.Context, flow *follower) {
+	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{tenantNamespaces{r.tenants}})
+	flow.follow(ctx, sites, typed[*federationapi.Site]{declared.Sites{Tenants: r.tenants}})
+	flow.follow(ctx, auditPolicies, typed[*auditapi.AuditPolicy]{r.raised})
+	flow.follow(ctx, auditSinks, typed[*auditapi.AuditSink]{r.sinks})
+}
+
+// start runs what follows the log. Everything that is declared has been read.
+func (r *record) start(ctx context.Context, w *work, metrics prometheus.Registerer) error {
+	if err := metrics.Register(r.sinks); err != nil {
+		return err
+	}
 	w.start("audit registration", func() error { return r.keeper.Run(ctx) })
+	w.start("audit sinks", func() error { return r.sinks.set.Run(ctx) })
+	w.start("audit sink status", func() error { return r.sinks.report(ctx) })
+	w.start("report keys", func() error {
+		return r.keyring.Follow(ctx, func() {
+			if err := r.signing.Refresh(ctx); err != nil && ctx.Err() == nil {
+				r.logger.Warn("report keys not read", "error", err)
+			}
+		})
+	})
+	return nil
 }
 
 // routes serves what is asked about the record.
 func (r *record) routes(f *kubeapi.Frame) {
 	f.Handle(pathLogs, http.HandlerFunc(r.serveLogs))
+	f.Handle(pathKeys, http.HandlerFunc(r.serveKeys))
 }
 
 // registered is the log as its registration sees it.
@@ -138,6 +193,33 @@ func (r *record) serveLogs(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Allow", "GET, POST")
 		http.Error(w, "only GET and POST", http.StatusMethodNotAllowed)
 	}
+}
+
+// pathKeys is where receivers of sinks find the keys of our signatures.
+const pathKeys = "/audit/keys"
+
+func (r *record) serveKeys(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET")
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		return
+	}
+	type key struct {
+		KeyID     string `json:"keyID"`
+		PublicKey []byte `json:"publicKey"` // PKIX, DER
+	}
+	var out struct {
+		Keys []key `json:"keys"`
+	}
+	for _, v := range r.signing.Set().Verifiers(r.now()) {
+		der, err := x509.MarshalPKIXPublicKey(v.Public())
+		if err != nil {
+			r.answer(w, nil, err)
+			return
+		}
+		out.Keys = append(out.Keys, key{v.KeyID(), der})
+	}
+	r.answer(w, out, nil)
 }
 
 // answer writes a value or, for an error, its public text.

@@ -93,17 +93,14 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	// The record comes before everything that must be recorded.
-	books, err := openRecord(ctx, st, checkpoints, now, log)
+	var frame *kubeapi.Frame
+	theFrame := func() *kubeapi.Frame { return frame }
+	books, err := openRecord(ctx, st, o.Config, checkpoints, theFrame, now, log)
 	if err != nil {
 		return err
 	}
 	defer books.close()
 	record := books.log
-
-	recorded, err := auditPolicy(o.Config.AuditPolicyFile())
-	if err != nil {
-		return err
-	}
 
 	// The listener, so that its address is known to what names it.
 	listener, err := net.Listen("tcp", o.Config.Listen())
@@ -169,9 +166,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	// The frame.
-	var frame *kubeapi.Frame
 	var mapper kindMapper
-	theFrame := func() *kubeapi.Frame { return frame }
 	theMapper := func() kindMapper { return mapper }
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
@@ -183,6 +178,7 @@ func Run(ctx context.Context, o Options) error {
 		ValidateAccessPolicy:    beyond.validator.AccessPolicy,
 		CheckAccessPolicy:       escalation.accessPolicy,
 		CheckBan:                escalation.ban,
+		CheckAuditSink:          answers.auditSink,
 		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
 		CheckIdentityProvider:   answers.identityProvider,
 		CheckSigner:             answers.signer,
@@ -208,7 +204,7 @@ func Run(ctx context.Context, o Options) error {
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
 		Recorder:        record,
-		AuditPolicy:     recorded,
+		AuditPolicy:     books.raised,
 		Notes:           who.providers.notes,
 		Fresh:           authorizer.Ready,
 		Recordable:      recordable(record),
@@ -246,6 +242,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
 	beyond.follow(ctx, flow)
+	books.follow(ctx, flow)
 
 	// Everything below works in the background until the end.
 	work := newWork(stop)
@@ -268,7 +265,10 @@ func Run(ctx context.Context, o Options) error {
 	if err := bootstrapObjects(ctx, client); err != nil {
 		return err
 	}
-	books.start(ctx, work)
+	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
+	if err := books.start(ctx, work, registry); err != nil {
+		return err
+	}
 	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
@@ -291,7 +291,6 @@ func Run(ctx context.Context, o Options) error {
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
 
 	// The one listener.
-	registry := prometheus.WrapRegistererWith(nil, legacyregistry.Registerer())
 	if err := registry.Register(who.providers); err != nil {
 		return fmt.Errorf("metrics of identity providers: %w", err)
 	}

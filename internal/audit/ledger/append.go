@@ -82,6 +82,9 @@ func wait(ctx context.Context, done <-chan struct{}, result *error) error {
 // encode appends the unfinished frame of e, redacted and bounded.
 func (l *Log) encode(b []byte, site string, e *audit.Event) ([]byte, error) {
 	l.redactor.Redact(e)
+	if l.cfg.Attribute != nil {
+		l.cfg.Attribute(site, e)
+	}
 	return segment.AppendEntry(b, site, func(b []byte) ([]byte, error) {
 		start := len(b)
 		b = e.AppendJSON(b)

@@ -27,6 +27,11 @@ type Config struct {
 	Key crypto.Signer
 	// Redact adds to the built-in secret fields.
 	Redact []audit.RedactRule
+	// Attribute, if set, says to whom an event belongs, as annotations that
+	// nobody else can write. It is called once for each event, before it is
+	// encoded, by many goroutines, and must be quick; it changes Annotations
+	// only by replacing the map.
+	Attribute func(site string, e *audit.Event)
 
 	Clock  func() time.Time // time.Now
 	Logger *slog.Logger     // slog.Default

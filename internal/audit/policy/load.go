@@ -58,13 +58,7 @@ func New(f File) (*Policy, error) {
 	if f.Kind != "Policy" {
 		fault("kind", "%q is not Policy", f.Kind)
 	}
-	if len(f.Rules) == 0 {
-		fault("rules", "a policy without rules records nothing")
-	}
-	validateStages("omitStages", f.OmitStages, fault)
-	for i := range f.Rules {
-		f.Rules[i].validate(fmt.Sprintf("rules[%d]", i), fault)
-	}
+	f.Check(fault)
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("audit policy: %w", errors.Join(errs...))
 	}
@@ -79,6 +73,18 @@ func New(f File) (*Policy, error) {
 		p.omit = append(p.omit, omit)
 	}
 	return p, nil
+}
+
+// Check calls fault for everything that is wrong with rules and stages, with
+// the field in question. Kind and version are not looked at.
+func (f *File) Check(fault func(field, format string, args ...any)) {
+	if len(f.Rules) == 0 {
+		fault("rules", "a policy without rules records nothing")
+	}
+	validateStages("omitStages", f.OmitStages, fault)
+	for i := range f.Rules {
+		f.Rules[i].validate(fmt.Sprintf("rules[%d]", i), fault)
+	}
 }
 
 // subdomain is a DNS subdomain (RFC 1123), as API groups are.

@@ -6,8 +6,8 @@
 // slows nobody, because it reads behind the writers. Each event is delivered
 // at least once: the cursor is stored after the target took a batch.
 //
-// It owns: [Runner], the contract of a [Target], the cursor. It refuses:
-// protocols; the targets that speak one are in internal/auditsink, and
+// It owns: [Runner], the contract of a [Target], the cursor, and [Set], the
+// sinks that come and go while the log grows. It refuses: protocols; the targets that speak one are in internal/auditsink, and
 // sink/directory writes files. Retention must keep
 // the segments that [Runner.Next] still needs.
 package sink
@@ -76,6 +76,8 @@ type Config struct {
 	// begins with record Start.
 	Cursor string
 	Start  uint64
+	// Since leaves out what the log took before.
+	Since time.Time
 	// Policy says what the sink gets, by default everything as recorded.
 	Policy *policy.Policy
 	// Allow, if set, is asked after it; a tenant's sink sees only what it lets
@@ -222,6 +224,9 @@ func (r *Runner) Run(ctx context.Context) error {
 func (r *Runner) choose(records []follow.Record) ([]Event, error) {
 	batch := make([]Event, 0, len(records))
 	for _, rec := range records {
+		if rec.At.Before(r.cfg.Since) {
+			continue
+		}
 		e, err := audit.Decode(rec.Event)
 		if err != nil {
 			return nil, fmt.Errorf("record %d: %w", rec.Index, err)

@@ -7,6 +7,7 @@ package openapi
 
 import (
 	v1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	auditv1alpha1 "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	identityv1alpha1 "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	v1 "k8s.io/api/admissionregistration/v1"
@@ -60,6 +61,23 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.Subject{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_Subject(ref),
 		v1alpha1.WhoCanReview{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_WhoCanReview(ref),
 		v1alpha1.WhoCanReviewStatus{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_WhoCanReviewStatus(ref),
+		auditv1alpha1.AuditPolicy{}.OpenAPIModelName():                         schema_gatehouse_api_audit_v1alpha1_AuditPolicy(ref),
+		auditv1alpha1.AuditPolicyList{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditPolicyList(ref),
+		auditv1alpha1.AuditSink{}.OpenAPIModelName():                           schema_gatehouse_api_audit_v1alpha1_AuditSink(ref),
+		auditv1alpha1.AuditSinkList{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_AuditSinkList(ref),
+		auditv1alpha1.AuditSinkSpec{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref),
+		auditv1alpha1.AuditSinkStatus{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditSinkStatus(ref),
+		auditv1alpha1.DirectorySink{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_DirectorySink(ref),
+		auditv1alpha1.OTLPSink{}.OpenAPIModelName():                            schema_gatehouse_api_audit_v1alpha1_OTLPSink(ref),
+		auditv1alpha1.PolicyResources{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_PolicyResources(ref),
+		auditv1alpha1.PolicyRule{}.OpenAPIModelName():                          schema_gatehouse_api_audit_v1alpha1_PolicyRule(ref),
+		auditv1alpha1.PolicySpec{}.OpenAPIModelName():                          schema_gatehouse_api_audit_v1alpha1_PolicySpec(ref),
+		auditv1alpha1.S3Sink{}.OpenAPIModelName():                              schema_gatehouse_api_audit_v1alpha1_S3Sink(ref),
+		auditv1alpha1.SecretReference{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_SecretReference(ref),
+		auditv1alpha1.SinkReplica{}.OpenAPIModelName():                         schema_gatehouse_api_audit_v1alpha1_SinkReplica(ref),
+		auditv1alpha1.SinkScope{}.OpenAPIModelName():                           schema_gatehouse_api_audit_v1alpha1_SinkScope(ref),
+		auditv1alpha1.SyslogSink{}.OpenAPIModelName():                          schema_gatehouse_api_audit_v1alpha1_SyslogSink(ref),
+		auditv1alpha1.WebhookSink{}.OpenAPIModelName():                         schema_gatehouse_api_audit_v1alpha1_WebhookSink(ref),
 		federationv1alpha1.Site{}.OpenAPIModelName():                           schema_gatehouse_api_federation_v1alpha1_Site(ref),
 		federationv1alpha1.SiteAuthorization{}.OpenAPIModelName():              schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref),
 		federationv1alpha1.SiteCredential{}.OpenAPIModelName():                 schema_gatehouse_api_federation_v1alpha1_SiteCredential(ref),
@@ -2221,6 +2239,873 @@ func schema_gatehouse_api_access_v1alpha1_WhoCanReviewStatus(ref common.Referenc
 		},
 		Dependencies: []string{
 			v1alpha1.Holder{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditPolicy(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditPolicy asks for more to be recorded than the static policy does. It can raise the level of what it matches and add stages, and never lower or leave out what the static policy or another AuditPolicy records.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what to record.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.PolicySpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.PolicySpec{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditPolicyList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditPolicyList is a list of AuditPolicies.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the policies.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.AuditPolicy{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditPolicy{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSink passes the record, or a part of it, on to somebody. Every replica passes its own log on, from the moment the sink was made, each event at least once. A sink that is away for hours loses nothing and slows nobody.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what goes where.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSinkSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is how far each replica has come.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSinkStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditSinkSpec{}.OpenAPIModelName(), auditv1alpha1.AuditSinkStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSinkList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSinkList is a list of AuditSinks.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the sinks.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.AuditSink{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditSink{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSinkSpec says what goes where. Exactly one of webhook, syslog, otlp, s3 and directory is given.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"scope": {
+						SchemaProps: spec.SchemaProps{
+							Description: "scope confines the sink to one domain or to some namespaces. Default: the whole record.",
+							Ref:         ref(auditv1alpha1.SinkScope{}.OpenAPIModelName()),
+						},
+					},
+					"policy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "policy says what of that is passed on and how much of it. It can only take away. Default: everything as it was recorded.",
+							Ref:         ref(auditv1alpha1.PolicySpec{}.OpenAPIModelName()),
+						},
+					},
+					"credential": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credential is a Secret by which the receiver knows us: tls.crt and tls.key for a client certificate, token for a bearer token (webhook, otlp), accessKeyID and secretAccessKey for s3. Whoever names it must be allowed to read it.",
+							Ref:         ref(auditv1alpha1.SecretReference{}.OpenAPIModelName()),
+						},
+					},
+					"webhook": {
+						SchemaProps: spec.SchemaProps{
+							Description: "webhook posts audit.k8s.io/v1 EventLists, each with a signature (RFC 9421).",
+							Ref:         ref(auditv1alpha1.WebhookSink{}.OpenAPIModelName()),
+						},
+					},
+					"syslog": {
+						SchemaProps: spec.SchemaProps{
+							Description: "syslog sends RFC 5424 messages over TLS (RFC 5425), whose protocol does not acknowledge: what was on the way when the receiver died is sent again where that was noticed.",
+							Ref:         ref(auditv1alpha1.SyslogSink{}.OpenAPIModelName()),
+						},
+					},
+					"otlp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "otlp posts OTLP/HTTP logs.",
+							Ref:         ref(auditv1alpha1.OTLPSink{}.OpenAPIModelName()),
+						},
+					},
+					"s3": {
+						SchemaProps: spec.SchemaProps{
+							Description: "s3 puts objects of JSON lines into a bucket.",
+							Ref:         ref(auditv1alpha1.S3Sink{}.OpenAPIModelName()),
+						},
+					},
+					"directory": {
+						SchemaProps: spec.SchemaProps{
+							Description: "directory writes files of JSON lines into a directory of the replica's data directory, audit-sinks/NAME.",
+							Ref:         ref(auditv1alpha1.DirectorySink{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.DirectorySink{}.OpenAPIModelName(), auditv1alpha1.OTLPSink{}.OpenAPIModelName(), auditv1alpha1.PolicySpec{}.OpenAPIModelName(), auditv1alpha1.S3Sink{}.OpenAPIModelName(), auditv1alpha1.SecretReference{}.OpenAPIModelName(), auditv1alpha1.SinkScope{}.OpenAPIModelName(), auditv1alpha1.SyslogSink{}.OpenAPIModelName(), auditv1alpha1.WebhookSink{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSinkStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSinkStatus is how far each replica has come.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"replicas": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"log",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "replicas are the logs that are passed on.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.SinkReplica{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.SinkReplica{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_DirectorySink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "DirectorySink is a directory of each replica.",
+				Type:        []string{"object"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_OTLPSink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "OTLPSink is a receiver of OTLP/HTTP logs.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url to post to, https; its path is usually /v1/logs.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caBundle": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caBundle are the PEM certificates that the receiver's must come from. Default: those that the system trusts.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+				Required: []string{"url"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_PolicyResources(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PolicyResources are resources of one API group.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"group": {
+						SchemaProps: spec.SchemaProps{
+							Description: "group without a version; \"\" is the core group, * any.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"resources": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "resources are plurals: pods, pods/log, pods/*, */log or *. Default: all of the group.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"resourceNames": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "resourceNames are names of objects. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_PolicyRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PolicyRule matches a request when every field that is set matches.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"level": {
+						SchemaProps: spec.SchemaProps{
+							Description: "level is None, Metadata, Request or RequestResponse.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"users": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "users who make the request. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"userGroups": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "userGroups of which the caller is in one. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"verbs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "verbs of the request. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"resources": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "resources that the request is about. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.PolicyResources{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"namespaces": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces of the object; \"\" stands for none. Default: any.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"nonResourceURLs": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "nonResourceURLs are paths, with a * at the end as wildcard. A rule is about these or about resources.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"omitStages": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "omitStages are left out of what this rule matches.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"omitManagedFields": {
+						SchemaProps: spec.SchemaProps{
+							Description: "omitManagedFields overrides the field of the same name above.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"level"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.PolicyResources{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_PolicySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "PolicySpec says which requests are meant and how much of them, as the file of kube-apiserver's --audit-policy-file does.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are tried in order, and the first that matches decides. A request that none matches is not meant.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"omitStages": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "omitStages are left out whatever rule matches.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"omitManagedFields": {
+						SchemaProps: spec.SchemaProps{
+							Description: "omitManagedFields leaves metadata.managedFields out of bodies, unless the rule says otherwise.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"rules"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.PolicyRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_S3Sink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "S3Sink is a bucket of an object store that speaks S3 with signature version 4.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"endpoint": {
+						SchemaProps: spec.SchemaProps{
+							Description: "endpoint is the https URL of the store, without the bucket.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"region": {
+						SchemaProps: spec.SchemaProps{
+							Description: "region that signatures are for. Default: us-east-1.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"bucket": {
+						SchemaProps: spec.SchemaProps{
+							Description: "bucket to put objects into, addressed by path.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"prefix": {
+						SchemaProps: spec.SchemaProps{
+							Description: "prefix of the objects' names.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caBundle": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caBundle are the PEM certificates that the store's must come from. Default: those that the system trusts.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+				Required: []string{"endpoint", "bucket"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_SecretReference(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SecretReference names a Secret.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the Secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the Secret.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"namespace", "name"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_SinkReplica(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SinkReplica is how far one replica has come.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"log": {
+						SchemaProps: spec.SchemaProps{
+							Description: "log is the id of the replica's log.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"observedGeneration": {
+						SchemaProps: spec.SchemaProps{
+							Description: "observedGeneration is the generation of the spec that is in force there.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"next": {
+						SchemaProps: spec.SchemaProps{
+							Description: "next is the first record of the log that was not passed on yet.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"lag": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lag is how many records wait.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"lastDelivered": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastDelivered is when the receiver last took something.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"error": {
+						SchemaProps: spec.SchemaProps{
+							Description: "error is why the last attempt failed; empty when it did not.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"updated": {
+						SchemaProps: spec.SchemaProps{
+							Description: "updated is when this was written.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"log", "observedGeneration", "next", "lag", "updated"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_SinkScope(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SinkScope confines a sink; exactly one field is given.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"domain": {
+						SchemaProps: spec.SchemaProps{
+							Description: "domain lets through what concerns namespaces of this domain.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespaces": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces lets through what concerns these.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_SyslogSink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SyslogSink is a receiver of syslog over TLS.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"address": {
+						SchemaProps: spec.SchemaProps{
+							Description: "address is host:port; the port of RFC 5425 is 6514.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"serverName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "serverName is expected in the receiver's certificate. Default: the host of address.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caBundle": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caBundle are the PEM certificates that the receiver's must come from. Default: those that the system trusts.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+				Required: []string{"address"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_WebhookSink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "WebhookSink is a receiver of EventList posts.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"url": {
+						SchemaProps: spec.SchemaProps{
+							Description: "url to post to, https.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caBundle": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caBundle are the PEM certificates that the receiver's must come from. Default: those that the system trusts.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+				Required: []string{"url"},
+			},
+		},
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accesspolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accessreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/auditpolicy"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/auditsink"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/ban"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
@@ -60,6 +62,8 @@ type Deps struct {
 	// The escalation checks of access policies and bans.
 	CheckAccessPolicy accesspolicy.Check
 	CheckBan          ban.Check
+	// CheckAuditSink guards what a sink sees.
+	CheckAuditSink auditsink.Check
 	// ValidateJWT checks the issuer, mappings and expressions of an identity
 	// provider.
 	ValidateJWT identityprovider.ValidateJWT
@@ -100,6 +104,8 @@ func List(d Deps) []resource.Kind {
 		identityprovider.New(d.ValidateJWT, d.CheckIdentityProvider),
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),
+		auditpolicy.New(),
+		auditsink.New(d.CheckAuditSink),
 
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),

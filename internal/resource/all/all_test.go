@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	auditv1alpha1 "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	identityv1alpha1 "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
@@ -65,6 +66,9 @@ func deps() Deps {
 		},
 		ValidateAccessPolicy: validatePolicy,
 		CheckAccessPolicy: func(context.Context, resource.Caller, *accessv1alpha1.AccessPolicy, *accessv1alpha1.AccessPolicy) error {
+			return nil
+		},
+		CheckAuditSink: func(context.Context, resource.Caller, *auditv1alpha1.AuditSink, *auditv1alpha1.AuditSink) error {
 			return nil
 		},
 		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
