@@ -39,6 +39,18 @@ func newSpread(deny, allow []time.Duration) spread {
 	return spread{percentile(deny, 50), percentile(allow, 50), percentile(slices.Concat(deny, allow), 50), percentile(slices.Concat(deny, allow), 99)}
 }
 
+func byOutcome(took []time.Duration, allowed []bool) spread {
+	var deny, allow []time.Duration
+	for i, d := range took {
+		if allowed[i] {
+			allow = append(allow, d)
+		} else {
+			deny = append(deny, d)
+		}
+	}
+	return newSpread(deny, allow)
+}
+
 func percentile(d []time.Duration, p int) time.Duration {
 	if len(d) == 0 {
 		return 0
@@ -130,24 +142,29 @@ var clock = func() time.Duration {
 	return percentile(took, 50)
 }()
 
-// decide asks our engine every question: once to warm up, once with a clock
-// around each, and then without.
+// passes is how often each question is asked with a clock around it. Its best
+// time counts, of both engines: what else the machine does only adds.
+const passes = 5
+
+// decide asks our engine every question: once to warm up, in passes with a
+// clock around each, and then without.
 func (r *result) decide(snap *authz.Snapshot, set *policyset.Set) {
 	for i := range set.Queries {
 		snap.Decide(&set.Queries[i])
 	}
-	var deny, allow []time.Duration
-	for i := range set.Queries {
-		start := time.Now()
-		d := snap.Decide(&set.Queries[i])
-		took := time.Since(start) - clock
-		if d.Allowed() {
-			allow = append(allow, took)
-		} else {
-			deny = append(deny, took)
+	best := make([]time.Duration, len(set.Queries))
+	allowed := make([]bool, len(best))
+	for pass := range passes {
+		for i := range set.Queries {
+			start := time.Now()
+			d := snap.Decide(&set.Queries[i])
+			took := time.Since(start) - clock
+			if allowed[i] = d.Allowed(); pass == 0 || took < best[i] {
+				best[i] = took
+			}
 		}
 	}
-	r.ours = newSpread(deny, allow)
+	r.ours = byOutcome(best, allowed)
 
 	var before, after runtime.MemStats
 	r.mean = time.Hour
@@ -194,14 +211,19 @@ func (r *result) upkeep(e *authz.Engine, set *policyset.Set) {
 	}
 	r.roleChange = percentile(took, 50)
 
-	took = took[:0]
 	snap := e.Snapshot()
-	var holders []int
-	for i := range set.Queries[:min(2000, len(set.Queries))] {
-		start := time.Now()
-		h := snap.WhoCan(&set.Queries[i])
-		took = append(took, time.Since(start))
-		holders = append(holders, h.Len())
+	asked := set.Queries[:min(2000, len(set.Queries))]
+	took = make([]time.Duration, len(asked))
+	holders := make([]int, len(asked))
+	for pass := range passes {
+		for i := range asked {
+			start := time.Now()
+			h := snap.WhoCan(&asked[i])
+			if d := time.Since(start) - clock; pass == 0 || d < took[i] {
+				took[i] = d
+			}
+			holders[i] = h.Len()
+		}
 	}
 	r.whoCan = percentile(took, 50)
 	slices.Sort(holders)
@@ -223,25 +245,30 @@ func (r *result) compare(ctx context.Context, snap *authz.Snapshot, set *policys
 	for i, end := 0, time.Now().Add(budget/4); i < len(ask) && time.Now().Before(end); i++ {
 		u.Allows(ctx, ask[i])
 	}
-	var deny, allow []time.Duration
-	end := time.Now().Add(budget)
+	// The first pass finds how many questions there is time for.
+	var best []time.Duration
+	var allowed []bool
+	outcomes := map[bool]int{}
+	end := time.Now().Add(budget / passes)
 	for i := range ask {
 		start := time.Now()
-		allowed := u.Allows(ctx, ask[i])
-		took := time.Since(start) - clock
-		if ours := snap.Decide(&set.Queries[i]); ours.Allowed() != allowed {
-			return fmt.Errorf("%d bindings: upstream allows %v, ours %v %s: %+v", r.bindings, allowed, ours.Allowed(), ours.Reason(), set.Queries[i])
+		allows := u.Allows(ctx, ask[i])
+		best, allowed = append(best, time.Since(start)-clock), append(allowed, allows)
+		if ours := snap.Decide(&set.Queries[i]); ours.Allowed() != allows {
+			return fmt.Errorf("%d bindings: upstream allows %v, ours %v %s: %+v", r.bindings, allows, ours.Allowed(), ours.Reason(), set.Queries[i])
 		}
-		r.compared++
-		if allowed {
-			allow = append(allow, took)
-		} else {
-			deny = append(deny, took)
-		}
-		if time.Now().After(end) && len(deny) > 20 && len(allow) > 20 {
+		outcomes[allows]++
+		if time.Now().After(end) && outcomes[true] > 20 && outcomes[false] > 20 {
 			break
 		}
 	}
-	r.theirs = newSpread(deny, allow)
+	for range passes - 1 {
+		for i := range best {
+			start := time.Now()
+			u.Allows(ctx, ask[i])
+			best[i] = min(best[i], time.Since(start)-clock)
+		}
+	}
+	r.theirs, r.compared = byOutcome(best, allowed), len(best)
 	return nil
 }
