@@ -5,17 +5,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
-// Times that clients have for sending what they announced. Deadlines of
-// connections are of this machine's own clock.
-const (
-	// frameBodyTimeout is for bodies that the frame reads.
-	frameBodyTimeout = 30 * time.Second
-	// refusedBodyTimeout is for the rest of a body that nobody wants any more.
-	refusedBodyTimeout = 2 * time.Second
-)
+// refusedBodyTimeout is how long the rest of a body may take that nobody wants
+// any more. Deadlines of connections are of this machine's own clock.
+const refusedBodyTimeout = 2 * time.Second
 
 // longAgo as a deadline fails reads and writes that wait, and later ones.
 var longAgo = time.Unix(1, 0)
@@ -28,6 +24,38 @@ func cut(w http.ResponseWriter) {
 	_ = c.SetWriteDeadline(longAgo)
 }
 
+// exchange lets a timer cut off a client while its handler runs, and never
+// after: the writer is then another's.
+type exchange struct {
+	w http.ResponseWriter
+
+	mu   sync.Mutex // guards over, and keeps the handler until cut is through
+	over bool
+}
+
+func (e *exchange) cut() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.over {
+		cut(e.w)
+	}
+}
+
+// cutBody ends only what the client still sends.
+func (e *exchange) cutBody() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.over {
+		_ = http.NewResponseController(e.w).SetReadDeadline(longAgo)
+	}
+}
+
+func (e *exchange) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.over = true
+}
+
 // frame hands a request to the frame, with a bound on the time that its body
 // may take. The library bounds the answer.
 func (l *Lane) frame(w http.ResponseWriter, r *http.Request) {
@@ -35,9 +63,9 @@ func (l *Lane) frame(w http.ResponseWriter, r *http.Request) {
 		l.Frame.ServeHTTP(w, r)
 		return
 	}
-	c := http.NewResponseController(w)
-	b := &timedBody{ReadCloser: r.Body}
-	b.late = time.AfterFunc(frameBodyTimeout, func() { _ = c.SetReadDeadline(longAgo) })
+	e := &exchange{w: w}
+	defer e.end()
+	b := &timedBody{ReadCloser: r.Body, late: time.AfterFunc(l.times.frameBody, e.cutBody)}
 	r.Body = b
 	l.Frame.ServeHTTP(w, r)
 	if b.late.Stop() {

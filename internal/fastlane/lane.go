@@ -64,7 +64,16 @@ type Config struct {
 	// InFlight bounds the requests that are served at once; more are told to
 	// come back. No caller gets more than a quarter of it.
 	InFlight int
+
+	times times // tests shorten them
 }
+
+// times are how long a request may take, its body and its record included.
+type times struct{ request, ingest, frameBody time.Duration }
+
+// usualTimes: frameBody is for the bodies that the frame reads; the library
+// bounds its answers.
+var usualTimes = times{request: 10 * time.Second, ingest: 30 * time.Second, frameBody: 30 * time.Second}
 
 // Lane is the fast lane. It is an http.Handler for the whole listener.
 type Lane struct {
@@ -81,6 +90,9 @@ func New(c Config) (*Lane, error) {
 	if c.Frame == nil || c.Authenticate == nil || c.Reviews == nil || c.Sites == nil || c.Recorder == nil || c.Batch == nil || c.Now == nil || c.Log == nil || c.Metrics == nil || c.InFlight <= 0 {
 		return nil, errors.New("fastlane: incomplete configuration")
 	}
+	if c.times == (times{}) {
+		c.times = usualTimes
+	}
 	l := &Lane{
 		Config: c, slots: make(chan struct{}, c.InFlight),
 		callers: newShares(c.InFlight, max(1, c.InFlight/4)),
@@ -89,12 +101,6 @@ func New(c Config) (*Lane, error) {
 	l.turns.New = func() any { return new(turn) }
 	return l, nil
 }
-
-// Times that a request of the lane may take, its body and its record included.
-const (
-	requestTimeout = 10 * time.Second
-	ingestTimeout  = 30 * time.Second
-)
 
 const (
 	pathAccessReview = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -108,18 +114,18 @@ func (l *Lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch path := r.URL.Path; {
 	case path == pathAccessReview:
 		if usual(r) {
-			l.limited(w, r, routeAccessReview, requestTimeout, (*turn).accessReview)
+			l.limited(w, r, routeAccessReview, l.times.request, (*turn).accessReview)
 			return
 		}
 	case path == pathTokenReview:
 		if usual(r) {
-			l.limited(w, r, routeTokenReview, requestTimeout, (*turn).tokenReview)
+			l.limited(w, r, routeTokenReview, l.times.request, (*turn).tokenReview)
 			return
 		}
 	case strings.HasPrefix(path, pathSites):
-		timeout := requestTimeout
+		timeout := l.times.request
 		if strings.HasSuffix(path, pathEvents) {
-			timeout = ingestTimeout
+			timeout = l.times.ingest
 		}
 		l.limited(w, r, routeSite, timeout, (*turn).door)
 		return
@@ -177,10 +183,12 @@ func (l *Lane) limited(w http.ResponseWriter, r *http.Request, to route, timeout
 func (l *Lane) place(w http.ResponseWriter, r *http.Request, start time.Time, timeout time.Duration, serve func(*turn) int) (code int, read string) {
 	// A client that goes away must not take the record of what it did along.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
-	uncut := context.AfterFunc(ctx, func() { cut(w) })
+	e := &exchange{w: w}
+	uncut := context.AfterFunc(ctx, e.cut)
 	t := l.begin(ctx, w, r, start)
 	defer func() {
 		uncut()
+		e.end()
 		cancel()
 		l.end(t)
 		<-l.slots

@@ -370,3 +370,87 @@ func (b both) Append(ctx context.Context, ev *audit.Event, d audit.Durability) e
 	}
 	return b.one.Append(ctx, ev, d)
 }
+
+// dawdle announces a body, sends none of it, and returns when that is over.
+func (w *world) dawdle(cert *tls.Certificate, path string, http1 bool) error {
+	w.t.Helper()
+	if http1 {
+		conn := w.raw(cert, "POST "+path+" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 600\r\n\r\n{")
+		_, err := io.Copy(io.Discard, conn)
+		return err
+	}
+	never, end := io.Pipe()
+	defer end.Close()
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.url+path, never)
+	must(w.t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := w.client(cert, false).Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// stuck never records.
+type stuck struct{}
+
+func (stuck) Append(ctx context.Context, _ *audit.Event, _ audit.Durability) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestSlowBodiesEnd: whoever sends slowly loses the request when its time is
+// over, in the lane and in the frame, over both versions of HTTP.
+func TestSlowBodiesEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *fastlane.Config) { fastlane.Hurry(c, 100*time.Millisecond) })
+	for name, at := range map[string]struct {
+		cert *tls.Certificate
+		path string
+	}{
+		"a door":               {w.siteOne, "/sites/one/authorize"},
+		"a delivery":           {w.siteOne, "/sites/one/audit"},
+		"the frame":            {w.admin, "/api/v1/namespaces"},
+		"the frame, no caller": {nil, "/api/v1/namespaces"},
+	} {
+		for _, http1 := range []bool{true, false} {
+			started := time.Now()
+			err := w.dawdle(at.cert, at.path, http1)
+			if took := time.Since(started); took > 5*time.Second || took < 100*time.Millisecond {
+				t.Errorf("%s, http1=%t: ended after %v: %v", name, http1, took, err)
+			}
+			if at.cert == w.siteOne {
+				eventually(t, "a record", func() bool { e, _ := w.record.take(); return len(e) == 1 })
+				continue
+			}
+			eventually(t, "the frame is told", func() bool {
+				left := w.frame.take()
+				return len(left) == 1 && strings.Contains(left[0], "!")
+			})
+		}
+	}
+}
+
+// TestStuckRecord: the answer waits for the record as long as the request may
+// take, and is then that nothing was decided.
+func TestStuckRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *fastlane.Config) {
+		fastlane.Hurry(c, 50*time.Millisecond)
+		c.Recorder = stuck{}
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+sarPath, strings.NewReader(sar("alice", "get", "pods")))
+	must(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := w.client(w.admin, false).Do(req)
+	if err != nil {
+		return // the connection was cut, which answers nothing either
+	}
+	defer resp.Body.Close()
+	out, err := io.ReadAll(resp.Body)
+	if err == nil && (resp.StatusCode != 503 || strings.Contains(string(out), "allowed")) {
+		t.Errorf("%d %s", resp.StatusCode, out)
+	}
+}
