@@ -6,7 +6,7 @@
 // the policy of the last full frame still holds, later and for longer. It
 // refuses frames that are not signed, are for another site, are older than what
 // is held, have ended, or are larger than [MaxFrame]; a refused frame changes
-// nothing. It does no I/O and reads no clock, and it knows no keys: callers
+// nothing. It opens nothing and reads no clock, and it knows no keys: callers
 // bring a [Signer] or a [Verifier].
 //
 // A frame is
@@ -17,5 +17,6 @@
 // big-endian. The signature is over everything before its length, and the
 // header has the digest of the body.
 //
-// Start at [Seal] on the side that signs, and at [Follower] on the other.
+// Start at [Seal] on the side that signs, and at [Follower] on the other;
+// [WriteFrame] and [ReadFrame] carry frames over one connection.
 package snapshot
