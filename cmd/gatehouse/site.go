@@ -32,7 +32,7 @@ func siteCommand() *cobra.Command {
 	c := &cobra.Command{Use: "site", Short: "Connect platforms to the control plane"}
 	connect := &cobra.Command{Use: "connect", Short: "Register a platform and write what it needs"}
 	connect.AddCommand(connectKubernetesCommand())
-	c.AddCommand(connect)
+	c.AddCommand(connect, rotateKeysCommand())
 	return c
 }
 

@@ -34,7 +34,7 @@ func TestDoorsRefuse(t *testing.T) {
 		says string // in the record's reason or message
 	}
 	attacks := []attack{
-		{name: "an unknown door", cert: w.siteOne, call: call{path: "/sites/one/keys"}, code: 404},
+		{name: "an unknown door", cert: w.siteOne, call: call{path: "/sites/one/cellar"}, code: 404},
 		{name: "no door", cert: w.siteOne, call: call{path: "/sites/one"}, code: 404},
 		{name: "an empty door", cert: w.siteOne, call: call{path: "/sites/one/"}, code: 404},
 		{name: "no site", cert: w.siteOne, call: call{path: "/sites/"}, code: 403, says: "another site"},

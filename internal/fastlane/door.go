@@ -37,6 +37,8 @@ var doors = map[string]door{
 	"authorize":      {maxReviewBody, (*turn).doorAuthorize, full},
 	"authorize/deny": {maxReviewBody, (*turn).doorDeny, deciding},
 	"audit":          {maxEventListBody, (*turn).doorAudit, always},
+	"sign":           {maxClaimsBody, (*turn).doorSign, always},
+	"keys":           {maxClaimsBody, (*turn).doorKeys, always},
 }
 
 // door serves /sites/NAME/DOOR. Who is no site learns nothing about which

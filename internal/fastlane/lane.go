@@ -58,9 +58,12 @@ type Config struct {
 	Sites        Sites
 	Recorder     audit.Recorder
 	Batch        audit.BatchRecorder
-	Now          func() time.Time
-	Log          *slog.Logger
-	Metrics      *Metrics
+	// SiteTokens signs the tokens of sites; nil closes those doors. It is the
+	// only field that may be left out.
+	SiteTokens SiteTokens
+	Now        func() time.Time
+	Log        *slog.Logger
+	Metrics    *Metrics
 	// InFlight bounds the requests that are served at once; more are told to
 	// come back. No caller gets more than a quarter of it.
 	InFlight int

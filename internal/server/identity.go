@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
+	"github.com/gatehouse-dev/gatehouse/internal/issuer/sitetoken"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer/tokensecret"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -51,6 +52,7 @@ type identity struct {
 	legacy     *keys.Ring[keys.LegacyTokens]
 	legacyKeys *authn.KeyRing
 	providers  *providers
+	siteTokens *siteTokens
 }
 
 func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
@@ -77,6 +79,16 @@ func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	i.siteTokens = &siteTokens{&sitetoken.Signer{
+		Issuer: c.issuer.URL(), MaxLifetime: c.issuer.MaxLifetime(), Schedule: siteKeySchedule(c.issuer.MaxLifetime()),
+		Ring: func(ctx context.Context, site string) (*keys.Ring[keys.SiteTokens], error) {
+			return keys.EnsureForSite[keys.SiteTokens](ctx, c.vault, site)
+		},
+		Drop: func(ctx context.Context, site string) error {
+			return keys.DropForSite[keys.SiteTokens](ctx, c.vault, site)
+		},
+		Now: c.now, Log: c.log,
+	}}
 	if i.providers, err = newProviders(i); err != nil {
 		return nil, err
 	}
@@ -150,12 +162,13 @@ func (i *identity) run(ctx context.Context, w *work, frame *kubeapi.Frame) {
 	w.start("proxy trust", func() error { return i.trust.requestHeader.Follow(ctx, i.setProxies) })
 	w.start("authentication configuration", func() error { return i.providers.followFile(ctx) })
 	w.start("identity provider status", func() error { return i.providers.report(ctx, frame) })
+	w.start("keys of site tokens", func() error { i.siteTokens.Run(ctx); return nil })
 	w.start("token memory", func() error { return sweep(ctx, i.chain) })
 }
 
 // refreshers read keys again that another replica may have changed.
 func (i *identity) refreshers() []func(context.Context) error {
-	return []func(context.Context) error{i.legacy.Refresh}
+	return []func(context.Context) error{i.legacy.Refresh, i.siteTokens.Refresh}
 }
 
 // note puts what the record and the caller should know of a credential where

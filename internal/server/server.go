@@ -185,6 +185,7 @@ func Run(ctx context.Context, o Options) error {
 		CompileExpressions:      kubeapi.CompileExpressions,
 		CheckPolicyParams:       answers.policyParams(theMapper),
 		CheckBindingParams:      answers.bindingParams(theFrame, theMapper),
+		RotateSiteKeys:          who.rotateSiteKeys,
 		IssueSiteCredential:     siteCredentials{trust: trust, frame: theFrame}.issue,
 		ReviewToken:             answers.tokenFor,
 		Decide:                  answers.decideFor,
@@ -235,7 +236,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{policy.ClusterRoles, notify[*rbacv1.ClusterRole](aggregation.Notify)})
 	flow.follow(ctx, roleBindings, typed[*rbacv1.RoleBinding]{policy.RoleBindings})
 	flow.follow(ctx, clusterRoleBindings, typed[*rbacv1.ClusterRoleBinding]{policy.ClusterRoleBindings})
-	flow.follow(ctx, sites, typed[*federationapi.Site]{policy.Sites, directory})
+	flow.follow(ctx, sites, typed[*federationapi.Site]{policy.Sites, directory, who.siteTokens})
 	if err := who.follow(ctx, flow, client); err != nil {
 		return err
 	}
@@ -308,7 +309,7 @@ func Run(ctx context.Context, o Options) error {
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        siteDoors{Directory: directory, access: authorizer, status: beyond.status},
-		Recorder:     record, Batch: record,
+		Recorder:     record, Batch: record, SiteTokens: who.siteTokens,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})
 	if err != nil {

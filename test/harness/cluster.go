@@ -38,7 +38,8 @@ type Cluster struct {
 
 // StartCluster starts both in dir and waits until kube-apiserver is ready.
 // flags are added to kube-apiserver's; with --authorization-config among them
-// the default Node and RBAC authorizers are left to that file.
+// the default Node and RBAC authorizers are left to that file, and with
+// --service-account-signing-endpoint so are its own keys and issuer of tokens.
 func StartCluster(ctx context.Context, dir string, flags ...string) (*Cluster, error) {
 	c := &Cluster{Dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -89,11 +90,15 @@ func (c *Cluster) StartAPIServer(ctx context.Context, flags ...string) error {
 		"--cert-dir=" + c.path("certs"),
 		"--tls-cert-file=" + c.path("server.crt"), "--tls-private-key-file=" + c.path("server.key"),
 		"--client-ca-file=" + c.path("ca.crt"),
-		"--service-account-issuer=https://stock.example",
-		"--service-account-signing-key-file=" + c.path("sa.key"),
-		"--service-account-key-file=" + c.path("sa.pub"),
 	}
-	if !slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, "--authorization-config") }) {
+	if !given(flags, "--service-account-signing-endpoint") {
+		args = append(args,
+			"--service-account-issuer=https://stock.example",
+			"--service-account-signing-key-file="+c.path("sa.key"),
+			"--service-account-key-file="+c.path("sa.pub"),
+		)
+	}
+	if !given(flags, "--authorization-config") {
 		args = append(args, "--authorization-mode=Node,RBAC")
 	}
 	began := time.Now()
@@ -108,6 +113,10 @@ func (c *Cluster) StartAPIServer(ctx context.Context, flags ...string) error {
 	c.Start = time.Since(began)
 	c.APIServer = server
 	return nil
+}
+
+func given(flags []string, name string) bool {
+	return slices.ContainsFunc(flags, func(f string) bool { return strings.HasPrefix(f, name) })
 }
 
 // Stop ends both programs. It may be called on a cluster that started in part.

@@ -36,6 +36,21 @@ func (in SiteDoor) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteKeyRotation) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteKeyRotation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteKeyRotationSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteKeyRotationSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteKeyRotationStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteKeyRotationStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SiteLimit) OpenAPIModelName() string {
 	return "dev.gatehouse.federation.v1alpha1.SiteLimit"
 }

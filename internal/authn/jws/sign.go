@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 )
 
 // Signer makes tokens with one ES256 key. It is safe for concurrent use when
@@ -36,6 +37,17 @@ func NewSigner(id string, private crypto.Signer) (*Signer, error) {
 
 // Key returns the public half, which verifies the signer's tokens.
 func (s *Signer) Key() *Key { return s.key }
+
+// Typed returns a signer with the same key whose tokens say in their header
+// that they are JWTs (RFC 7519, section 5.1), for verifiers that insist on it.
+func (s *Signer) Typed() *Signer {
+	typed := *s
+	plain, err := base64.RawURLEncoding.DecodeString(strings.TrimSuffix(s.header, "."))
+	if err == nil { // it was encoded here
+		typed.header = base64.RawURLEncoding.EncodeToString([]byte(strings.TrimSuffix(string(plain), "}")+`,"typ":"JWT"}`)) + "."
+	}
+	return &typed
+}
 
 // Sign returns the token with this payload.
 func (s *Signer) Sign(payload []byte) (string, error) {

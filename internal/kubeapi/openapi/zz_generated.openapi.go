@@ -84,6 +84,9 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		federationv1alpha1.SiteCredentialSpec{}.OpenAPIModelName():             schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref),
 		federationv1alpha1.SiteCredentialStatus{}.OpenAPIModelName():           schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref),
 		federationv1alpha1.SiteDoor{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref),
+		federationv1alpha1.SiteKeyRotation{}.OpenAPIModelName():                schema_gatehouse_api_federation_v1alpha1_SiteKeyRotation(ref),
+		federationv1alpha1.SiteKeyRotationSpec{}.OpenAPIModelName():            schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationSpec(ref),
+		federationv1alpha1.SiteKeyRotationStatus{}.OpenAPIModelName():          schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationStatus(ref),
 		federationv1alpha1.SiteLimit{}.OpenAPIModelName():                      schema_gatehouse_api_federation_v1alpha1_SiteLimit(ref),
 		federationv1alpha1.SiteList{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
 		federationv1alpha1.SiteSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref),
@@ -3332,6 +3335,104 @@ func schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref common.ReferenceCallb
 					},
 				},
 				Required: []string{"name"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteKeyRotation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteKeyRotation asks for a new key that signs the service-account tokens of a site. It is posted to sites/NAME/keyrotation and answered, never stored. What the key before signed stays valid to its end.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata; nothing in it is read.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the caller asks for.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(federationv1alpha1.SiteKeyRotationSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(federationv1alpha1.SiteKeyRotationStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			federationv1alpha1.SiteKeyRotationSpec{}.OpenAPIModelName(), federationv1alpha1.SiteKeyRotationStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteKeyRotationSpec is what the caller asks for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"leadSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "leadSeconds is how long the new key is published before it signs, so that verifiers that keep keys for a while know it in time; from 0 to 2592000. Default: 7200.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteKeyRotationStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"keyID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "keyID names the new key in tokens and key sets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"signsFrom": {
+						SchemaProps: spec.SchemaProps{
+							Description: "signsFrom is when it signs first.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
 			},
 		},
 		Dependencies: []string{

@@ -71,6 +71,8 @@ type Deps struct {
 	CheckIdentityProvider identityprovider.Check
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
+	// RotateSiteKeys answers sites/keyrotation.
+	RotateSiteKeys site.RotateKeys
 	// ReviewToken, Decide and ListRules answer reviews.
 	ReviewToken tokenreview.ReviewToken
 	Decide      subjectaccessreview.Decide
@@ -100,7 +102,7 @@ func List(d Deps) []resource.Kind {
 		certificatesigningrequest.New(d.CheckSigner),
 		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
-		site.New(d.IssueSiteCredential),
+		site.New(d.IssueSiteCredential, d.RotateSiteKeys),
 		identityprovider.New(d.ValidateJWT, d.CheckIdentityProvider),
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),

@@ -61,6 +61,9 @@ func deps() Deps {
 		CheckClusterRoleBinding: func(context.Context, resource.Caller, *rbacv1.ClusterRoleBinding, *rbacv1.ClusterRoleBinding) error {
 			return nil
 		},
+		RotateSiteKeys: func(context.Context, resource.Caller, *federationv1alpha1.Site, *federationv1alpha1.SiteKeyRotation, bool) error {
+			return nil
+		},
 		IssueSiteCredential: func(context.Context, resource.Caller, *federationv1alpha1.Site, *federationv1alpha1.SiteCredential, bool) error {
 			return nil
 		},

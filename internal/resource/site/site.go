@@ -19,8 +19,12 @@ import (
 // It returns an error of package fault or an apimachinery status error.
 type IssueCredential func(ctx context.Context, caller resource.Caller, site *federationv1alpha1.Site, request *federationv1alpha1.SiteCredential, dryRun bool) error
 
+// RotateKeys makes the next key that signs the service-account tokens of a
+// site. With dryRun it leaves no trace. It returns an error of package fault.
+type RotateKeys func(ctx context.Context, caller resource.Caller, site *federationv1alpha1.Site, request *federationv1alpha1.SiteKeyRotation, dryRun bool) error
+
 // New describes sites.
-func New(issue IssueCredential) resource.Kind {
+func New(issue IssueCredential, rotate RotateKeys) resource.Kind {
 	return resource.Definition[*federationv1alpha1.Site]{
 		Names: resource.Names{
 			GroupVersion: federationv1alpha1.GroupVersion,
@@ -92,6 +96,17 @@ func New(issue IssueCredential) resource.Kind {
 					return nil, apierrors.NewInvalid(federationv1alpha1.GroupVersion.WithKind("SiteCredential").GroupKind(), s.Name, errs)
 				}
 				return request, issue(ctx, caller, s, request, dryRun)
+			},
+		}, {
+			Name:             "keyrotation",
+			GroupVersionKind: federationv1alpha1.GroupVersion.WithKind("SiteKeyRotation"),
+			New:              func() runtime.Object { return &federationv1alpha1.SiteKeyRotation{} },
+			Do: func(ctx context.Context, caller resource.Caller, s *federationv1alpha1.Site, in runtime.Object, dryRun bool) (runtime.Object, error) {
+				request := in.(*federationv1alpha1.SiteKeyRotation)
+				if errs := validateKeyRotation(request); len(errs) > 0 {
+					return nil, apierrors.NewInvalid(federationv1alpha1.GroupVersion.WithKind("SiteKeyRotation").GroupKind(), s.Name, errs)
+				}
+				return request, rotate(ctx, caller, s, request, dryRun)
 			},
 		}},
 	}.Kind()

@@ -188,3 +188,13 @@ func validateCredential(c *federationv1alpha1.SiteCredential) field.ErrorList {
 	}
 	return errs
 }
+
+// maxLead bounds how far ahead a key can be made.
+const maxLead = 30 * 24 * 3600
+
+func validateKeyRotation(r *federationv1alpha1.SiteKeyRotation) field.ErrorList {
+	if s := r.Spec.LeadSeconds; s != nil && (*s < 0 || *s > maxLead) {
+		return field.ErrorList{field.Invalid(field.NewPath("spec", "leadSeconds"), *s, "must be between 0 and 2592000")}
+	}
+	return nil
+}
