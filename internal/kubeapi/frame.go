@@ -132,6 +132,7 @@ func New(ctx context.Context, cfg Config) (*Frame, error) {
 	if err := f.install(t); err != nil {
 		return nil, err
 	}
+	f.Handle(definitionsPath, http.HandlerFunc(noDefinitions))
 	f.loop.serve(f.server.Handler)
 	ok = true
 	return f, nil
