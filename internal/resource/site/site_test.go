@@ -73,7 +73,7 @@ func TestCredentialIsCheckedBeforeItIsIssued(t *testing.T) {
 			t.Errorf("issue for %s to %s, dry run %t", s.Name, caller.Name, dryRun)
 		}
 		return refusal
-	}).(*resource.Stored).Actions[0]
+	}, nil).(*resource.Stored).Actions[0]
 	s := good()
 	s.Name = "cluster-1"
 	do := func(request []byte, seconds *int64) error {
@@ -95,6 +95,29 @@ func TestCredentialIsCheckedBeforeItIsIssued(t *testing.T) {
 	}
 	if err := do([]byte("x"), seconds(minExpiration)); !errors.Is(err, refusal) || asked != 1 {
 		t.Errorf("a good request: %v, asked %d times", err, asked)
+	}
+}
+
+func TestKeyRotationIsCheckedBeforeItIsDone(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	action := New(nil, func(_ context.Context, caller resource.Caller, s *federationv1alpha1.Site, in *federationv1alpha1.SiteKeyRotation, _ bool) error {
+		asked++
+		if caller.Name != "jane" || s.Name != "cluster-1" {
+			t.Errorf("rotation at %s for %s", s.Name, caller.Name)
+		}
+		in.Status.KeyID = "k"
+		return nil
+	}).(*resource.Stored).Actions[1]
+	s := good()
+	s.Name = "cluster-1"
+	for lead, valid := range map[int64]bool{-1: false, 0: true, maxLead: true, maxLead + 1: false} {
+		asked = 0
+		in := &federationv1alpha1.SiteKeyRotation{Spec: federationv1alpha1.SiteKeyRotationSpec{LeadSeconds: &lead}}
+		_, err := action.Do(t.Context(), resource.Caller{Name: "jane"}, s, in, false)
+		if valid && (err != nil || asked != 1 || in.Status.KeyID != "k") || !valid && (!apierrors.IsInvalid(err) || asked != 0) {
+			t.Errorf("lead %d: %v, asked %d times", lead, err, asked)
+		}
 	}
 }
 
