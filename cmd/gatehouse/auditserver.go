@@ -114,6 +114,8 @@ func auditLogsCommand() *cobra.Command {
 with its newest registered checkpoint. Kept as a file elsewhere (--output json),
 the list shows later whether a log was cut off, rewritten or removed:
 "gatehouse audit verify --registered FILE".`,
+		Example: `  gatehouse audit logs
+  gatehouse audit logs --output json > monday.json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output); err != nil {
