@@ -162,7 +162,8 @@ func (p *providers) change(apply func()) {
 }
 
 // apply puts what is configured into force. Of two resources for one issuer
-// the older counts.
+// the older counts, and of two of the same second the first by name: every
+// replica must come to the same answer.
 func (p *providers) apply() {
 	specs := slices.Clone(p.file)
 	older := slices.SortedFunc(maps.Values(p.resources), func(a, b *identityapi.IdentityProvider) int {

@@ -133,11 +133,11 @@ func TestIdentityProviders(t *testing.T) {
 		}
 	}
 	// An issuer has one provider: the first.
-	k.feed(staff.resource("late"), "create", "-f", "-")
+	k.feed(staff.resource("twice"), "create", "-f", "-")
 	eventually(t, commandWithin, "the second provider of an issuer is refused", func() bool {
-		return k.run("get", "idp", "late", "-o", `jsonpath={.status.conditions[?(@.type=="Accepted")].status}`) == "False"
+		return k.run("get", "idp", "twice", "-o", `jsonpath={.status.conditions[?(@.type=="Accepted")].status}`) == "False"
 	})
-	k.run("delete", "idp", "late")
+	k.run("delete", "idp", "twice")
 	k.failsFed(strings.Replace(staff.resource("own"), staff.server.URL, g.URL, 1), 1, []string{"spec.jwt.issuer.url"}, "create", "-f", "-")
 
 	// One that is away is named, and the others go on.
