@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -81,20 +82,27 @@ func moment(flag, text string, now time.Time) (time.Time, error) {
 
 func auditQueryCommand() *cobra.Command {
 	var f query.Filter
-	var dataDir, output string
+	var dataDir, kubeconfig, domain, output string
 	c := &cobra.Command{
 		Use:   "query",
 		Short: "Find events in the record",
-		Long: `Finds events in the record of a data directory, of a running server or a copy.
-Every condition that is given must hold. The newest events come first. The exit
-code is 0 when something was found and 1 when not.`,
+		Long: `Finds events in the record of a data directory, of a running server or a copy,
+or asks a server (--kubeconfig), which answers from its index what its replica
+recorded. Every condition that is given must hold. The newest events come first.
+The exit code is 0 when something was found and 1 when not.
+
+Who may not read the whole record asks a server with --domain or --namespace.`,
 		Example: `  gatehouse audit query --user jane --since 24h
+  gatehouse audit query --kubeconfig admin.kubeconfig --domain blue --verb delete
   gatehouse audit query --decision forbid --resource secrets --output json
   gatehouse audit query --credential JTI=5a1f... --site blue`,
 		Args: cobra.NoArgs,
 	}
 	since, until, group := filterFlags(c, &f)
 	c.Flags().StringVar(&dataDir, "data-dir", "", "data directory (default gatehouse-data)")
+	c.Flags().StringVar(&kubeconfig, "kubeconfig", "", "ask the server of this kubeconfig")
+	c.Flags().StringVar(&domain, "domain", "", "only what concerns namespaces of this domain (with --kubeconfig)")
+	c.MarkFlagsMutuallyExclusive("kubeconfig", "data-dir")
 	c.Flags().IntVar(&f.Limit, "limit", 100, "how many events at most, 0 for all")
 	outputFlag(c, &output)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -114,11 +122,22 @@ code is 0 when something was found and 1 when not.`,
 		}
 		f.Newest = true
 		p := newEventPrinter(cmd.OutOrStdout(), output)
-		err = query.Run(cmd.Context(), vfs.OS{}, auditDir(dataDir), f, func(m query.Match) error { return p.print(m) })
+		switch {
+		case kubeconfig != "":
+			err = askEvents(cmd.Context(), kubeconfig, domain, f, p.print)
+		case domain != "":
+			return &exit{exitUsage, errors.New("--domain is asked of a server: give --kubeconfig")}
+		default:
+			err = query.Run(cmd.Context(), vfs.OS{}, auditDir(dataDir), f, p.print)
+		}
 		if perr := p.close(); err == nil {
 			err = perr
 		}
 		if err != nil {
+			var e *exit
+			if errors.As(err, &e) {
+				return err
+			}
 			return &exit{exitUsage, err}
 		}
 		if p.count == 0 {

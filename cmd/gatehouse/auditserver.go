@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,7 +19,9 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/registry"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/verify"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
@@ -88,6 +92,60 @@ func statusText(data []byte) string {
 		return status.Message
 	}
 	return strings.TrimSpace(string(data[:min(len(data), 500)]))
+}
+
+// maxEvents is the most that a server answers with.
+const maxEvents = 10_000
+
+// askEvents asks a server.
+func askEvents(ctx context.Context, kubeconfig, domain string, f query.Filter, emit func(query.Match) error) error {
+	q := url.Values{}
+	for name, value := range map[string]string{
+		"user": f.User, "group": f.Group, "credential": f.Credential, "verb": f.Verb, "resource": f.Resource, "namespace": f.Namespace,
+		"name": f.Name, "decision": f.Decision, "site": f.Site, "auditID": f.AuditID, "domain": domain,
+	} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if f.APIGroup != nil {
+		q.Set("apiGroup", *f.APIGroup)
+	}
+	if !f.Since.IsZero() {
+		q.Set("since", f.Since.Format(time.RFC3339Nano))
+	}
+	if !f.Until.IsZero() {
+		q.Set("until", f.Until.Format(time.RFC3339Nano))
+	}
+	limit := f.Limit
+	if limit == 0 {
+		limit = maxEvents
+	}
+	q.Set("limit", strconv.Itoa(limit))
+	data, err := ask(ctx, kubeconfig, "/audit/events?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
+		var line struct {
+			Record uint64          `json:"record"`
+			At     time.Time       `json:"at"`
+			Site   string          `json:"site"`
+			Event  json.RawMessage `json:"event"`
+		}
+		if err := dec.Decode(&line); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read the answer: %w", err)
+		}
+		e, err := audit.Decode(line.Event)
+		if err != nil {
+			return err
+		}
+		if err := emit(query.Match{Index: line.Record, At: line.At, Site: line.Site, Event: e, Raw: line.Event}); err != nil {
+			return err
+		}
+	}
 }
 
 // logList is what a server, or a file that was kept, says of the logs.

@@ -14,7 +14,9 @@
 //   - audit/ledger: the append-only, Merkle-treed log that Recorder writes to;
 //   - audit/segment and audit/merkle: the log's files and its mathematics;
 //   - audit/verify: whether a copy of the log holds, and where it does not;
-//   - audit/query: reading it back.
+//   - audit/query and audit/index: reading it back;
+//   - audit/registry: what is known of every log apart from itself;
+//   - audit/sink and audit/declared: to whom it is passed on, and what of it.
 //
 // Start at [Event] and [Recorder].
 package audit

@@ -15,21 +15,26 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/registry"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/auditindex"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
 	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/sql"
 )
 
 // record is this replica's part of the record: its log, and what stands
@@ -43,6 +48,11 @@ type record struct {
 	raised  *declared.Raised
 	tenants *declared.Tenants
 	sinks   *sinks
+	// rows holds the index by which the log is searched.
+	rows    *sql.DB
+	indexed index.Config
+	// mayRead refuses a caller who may not read what a scope shows.
+	mayRead func(ctx context.Context, by resource.Caller, scope *declared.Scope) error
 	// signing signs what leaves; its keys follow what other replicas do.
 	signing *keys.Ring[keys.Reports]
 	keyring *etcd.Blobs
@@ -81,13 +91,28 @@ func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *
 		err = r.keeper.Begin(ctx)
 	}
 	if err == nil {
+		r.rows, err = openRows(ctx, cfg, st.dir, logger)
+	}
+	if err == nil {
+		err = r.openIndex(st)
+	}
+	if err == nil {
 		r.sinks, err = newSinks(r, st, cfg.AllowLoopbackSinks(), frame)
 	}
 	if err != nil {
+		if r.rows != nil {
+			r.rows.Close()
+		}
 		r.log.Close()
 		return nil, err
 	}
 	return r, nil
+}
+
+func (r *record) openIndex(st *state) error {
+	store, err := auditindex.New(r.rows)
+	r.indexed = index.Config{Store: store, Log: st.replica, Dir: r.dir, Synced: func() uint64 { return r.log.Stats().Synced }, Logger: r.logger}
+	return err
 }
 
 // close ends the log and registers its final checkpoint.
@@ -99,6 +124,9 @@ func (r *record) close() {
 	defer cancel()
 	if err := r.keeper.End(ctx); err != nil {
 		r.logger.Warn("audit log ended unregistered", "error", err)
+	}
+	if err := r.rows.Close(); err != nil {
+		r.logger.Warn("database not closed cleanly", "error", err)
 	}
 }
 
@@ -115,6 +143,18 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 	if err := metrics.Register(r.sinks); err != nil {
 		return err
 	}
+	builder, err := index.NewBuilder(r.indexed)
+	if err != nil {
+		return err
+	}
+	w.start("audit index", func() error { return builder.Run(ctx) })
+	w.start("rows", func() error {
+		// Damage shows in readiness; the log does not depend on rows.
+		if err := r.rows.Run(ctx); err != nil && ctx.Err() == nil {
+			r.logger.Error("database is damaged", "error", err)
+		}
+		return nil
+	})
 	w.start("audit registration", func() error { return r.keeper.Run(ctx) })
 	w.start("audit sinks", func() error { return r.sinks.set.Run(ctx) })
 	w.start("audit sink status", func() error { return r.sinks.report(ctx) })
@@ -129,7 +169,9 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 }
 
 // routes serves what is asked about the record.
-func (r *record) routes(f *kubeapi.Frame) {
+func (r *record) routes(f *kubeapi.Frame, answers reviews) {
+	r.mayRead = answers.readRecord
+	f.Handle(pathEvents, http.HandlerFunc(r.serveEvents))
 	f.Handle(pathLogs, http.HandlerFunc(r.serveLogs))
 	f.Handle(pathKeys, http.HandlerFunc(r.serveKeys))
 }
@@ -222,29 +264,37 @@ func (r *record) serveKeys(w http.ResponseWriter, req *http.Request) {
 	r.answer(w, out, nil)
 }
 
-// answer writes a value or, for an error, its public text.
+// answer writes a value or, for an error, a Kubernetes status with its public
+// text.
 func (r *record) answer(w http.ResponseWriter, value any, err error) {
+	code := http.StatusOK
 	if err != nil {
-		code := http.StatusInternalServerError
+		reason := metav1.StatusReasonInternalError
+		code = http.StatusInternalServerError
 		switch fault.KindOf(err) {
 		case fault.Invalid:
-			code = http.StatusBadRequest
+			code, reason = http.StatusBadRequest, metav1.StatusReasonBadRequest
 		case fault.NotFound:
-			code = http.StatusNotFound
+			code, reason = http.StatusNotFound, metav1.StatusReasonNotFound
 		case fault.Conflict:
-			code = http.StatusConflict
+			code, reason = http.StatusConflict, metav1.StatusReasonConflict
+		case fault.Unauthenticated:
+			code, reason = http.StatusUnauthorized, metav1.StatusReasonUnauthorized
 		case fault.Denied:
-			code = http.StatusForbidden
+			code, reason = http.StatusForbidden, metav1.StatusReasonForbidden
 		case fault.Unavailable, fault.Exhausted:
-			code = http.StatusServiceUnavailable
+			code, reason = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable
 		default:
 			r.logger.Error("question about the record failed", "error", err)
 		}
-		http.Error(w, fault.Public(err), code)
-		return
+		value = metav1.Status{
+			TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+			Status:   metav1.StatusFailure, Message: fault.Public(err), Reason: reason, Code: int32(code),
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
 	if err := json.NewEncoder(w).Encode(value); err != nil {
 		r.logger.Debug("answer cut off", "error", err)
 	}

@@ -209,7 +209,7 @@ func Run(ctx context.Context, o Options) error {
 		Notes:           who.providers.notes,
 		Fresh:           authorizer.Ready,
 		Recordable:      recordable(record),
-		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}},
+		Ready:           []kubeapi.Check{{Name: "policy", Check: func(*http.Request) error { return authorizer.Ready() }}, rowsReady(books.rows)},
 		Log:             log,
 	})
 	if err != nil {
@@ -218,7 +218,7 @@ func Run(ctx context.Context, o Options) error {
 	obj.frame = frame
 	frame.Handle(issuer.DiscoveryPath, serveDocument(issuer.DiscoveryType, func() ([]byte, error) { d, err := iss.Documents(); return d.Discovery, err }))
 	frame.Handle(issuer.KeySetPath, serveDocument(issuer.KeySetType, func() ([]byte, error) { d, err := iss.Documents(); return d.KeySet, err }))
-	books.routes(frame)
+	books.routes(frame, answers)
 	client, err := kubernetes.NewForConfig(protobuf(frame.Loopback()))
 	if err != nil {
 		return fmt.Errorf("client of the frame: %w", err)

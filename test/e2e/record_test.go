@@ -134,3 +134,36 @@ func TestRegisteredLogs(t *testing.T) {
 	g.Kill()
 	refusesToStart(t, []string{"retired"}, "--data-dir", g.DataDir)
 }
+
+// A server answers questions about its record: all of it to whoever may read
+// it, to a tenant only what is the tenant's.
+func TestAskTheRecord(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	k := as(t, g)
+	for _, n := range []string{"mine", "theirs"} {
+		k.run("create", "namespace", n)
+		k.run("label", "namespace", n, "gatehouse.dev/domain="+n)
+		k.run("create", "serviceaccount", "in-"+n, "-n", n)
+	}
+	k.feed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: asker}, rules: [
+	  {nonResourceURLs: [/audit/events], verbs: [get]}, {apiGroups: [federation.gatehouse.dev], resources: [domains], resourceNames: [mine], verbs: [audit]}]}`, "apply", "-f", "-")
+	k.run("create", "clusterrolebinding", "asker", "--clusterrole=asker", "--serviceaccount=mine:in-mine")
+
+	whole := auditCommand(t, 0, "query", "--kubeconfig", g.Kubeconfig, "--resource", "serviceaccounts", "--verb", "create", "--name", "in-theirs", "--output", "json").Stdout
+	if !strings.Contains(whole, `"name":"in-theirs"`) {
+		t.Errorf("not found: %s", whole)
+	}
+	auditCommand(t, 1, "query", "--kubeconfig", g.Kubeconfig, "--user", "nobody-at-all")
+	raw := func(q string) []string { return []string{"get", "--raw", "/audit/events?" + q} }
+	tenant := withToken(t, g, strings.TrimSpace(k.run("create", "token", "in-mine", "-n", "mine")))
+	tenant.fails(1, []string{"may not read the record"}, raw("user=gatehouse-admin")...)
+	tenant.fails(1, []string{"may not read the record"}, raw("domain=theirs")...)
+	tenant.fails(1, []string{"may not read the record"}, raw("namespace=mine")...)
+	tenant.fails(1, []string{`"everything" is not a parameter`}, raw("domain=mine&everything=true")...)
+	tenant.fails(1, []string{"more than once"}, raw("domain=mine&domain=theirs")...)
+	seen := tenant.run(raw("domain=mine&limit=1000")...)
+	if !strings.Contains(seen, `"name":"in-mine"`) || strings.Contains(seen, "theirs") {
+		t.Errorf("a tenant sees: %s", seen)
+	}
+}

@@ -42,6 +42,9 @@ type Filter struct {
 	// Since is inclusive, Until exclusive; both are compared with the time at
 	// which the log took the record, which a sender cannot choose.
 	Since, Until time.Time
+	// From is the first record that is looked at, To, unless it is 0, the first
+	// that is not.
+	From, To uint64
 	// Limit ends the search after so many matches, 0 never.
 	Limit int
 	// Newest searches backwards, newest match first.
@@ -72,6 +75,7 @@ func Run(ctx context.Context, fsys vfs.FS, dir string, f Filter, emit func(Match
 	if err != nil {
 		return fmt.Errorf("query audit log: %w", err)
 	}
+	infos = f.within(infos)
 	s := &search{ctx: ctx, fsys: fsys, dir: dir, f: f, emit: emit, needles: f.needles()}
 	if f.Newest {
 		slices.Reverse(infos)
@@ -102,6 +106,22 @@ type search struct {
 	needles [][]byte
 	found   int
 	held    []Match // of one run of records, when searching backwards
+}
+
+// within leaves out the segments before From and behind To.
+func (f *Filter) within(infos []segment.Info) []segment.Info {
+	for len(infos) > 1 && infos[1].First <= f.From {
+		infos = infos[1:]
+	}
+	for f.To > 0 && len(infos) > 0 && infos[len(infos)-1].First >= f.To {
+		infos = infos[:len(infos)-1]
+	}
+	return infos
+}
+
+// beyond says whether all of the records [first, end) are left out.
+func (f *Filter) beyond(first, end uint64) bool {
+	return end <= f.From || (f.To > 0 && first >= f.To)
 }
 
 // needles are byte strings that every matching event contains. Strings that
@@ -151,7 +171,7 @@ func (s *search) sealed(info segment.Info) error {
 		if s.f.Newest {
 			i = len(blocks) - 1 - i
 		}
-		if s.outside(time.Unix(0, blocks[i].Since), time.Unix(0, blocks[i].Until)) {
+		if s.outside(time.Unix(0, blocks[i].Since), time.Unix(0, blocks[i].Until)) || s.f.beyond(first[i], first[i]+uint64(blocks[i].Records)) {
 			continue
 		}
 		records, err := r.Block(i)
@@ -214,6 +234,9 @@ func ignoreTorn(err error, last bool) error {
 
 // record emits or holds the record if it matches.
 func (s *search) record(index uint64, payload []byte) error {
+	if s.f.beyond(index, index+1) {
+		return nil
+	}
 	for _, n := range s.needles {
 		if !bytes.Contains(payload, n) {
 			return nil
@@ -223,21 +246,10 @@ func (s *search) record(index uint64, payload []byte) error {
 	if err != nil {
 		return fmt.Errorf("record %d: %w", index, err)
 	}
-	if s.outside(entry.At, entry.At) {
-		return nil
+	m, ok, err := s.f.Entry(index, entry)
+	if err != nil || !ok {
+		return err
 	}
-	if site := s.f.Site; site != "" && (entry.Site == "" && site != OwnSite || entry.Site != "" && site != entry.Site) {
-		return nil
-	}
-	raw := bytes.Clone(entry.Event)
-	event, err := audit.Decode(raw)
-	if err != nil {
-		return fmt.Errorf("record %d: %w", index, err)
-	}
-	if !s.f.Matches(event) || (s.f.Allow != nil && !s.f.Allow(entry.Site, event)) {
-		return nil
-	}
-	m := Match{Index: index, At: entry.At, Site: entry.Site, Event: event, Raw: raw}
 	if !s.f.Newest {
 		return s.send(m)
 	}
@@ -247,6 +259,25 @@ func (s *search) record(index uint64, payload []byte) error {
 		s.held = append(s.held[:0], s.held[len(s.held)-limit:]...)
 	}
 	return nil
+}
+
+// Entry holds one record against the whole filter, but for From, To and Limit.
+func (f *Filter) Entry(index uint64, entry segment.Entry) (Match, bool, error) {
+	if (!f.Since.IsZero() && entry.At.Before(f.Since)) || (!f.Until.IsZero() && !entry.At.Before(f.Until)) {
+		return Match{}, false, nil
+	}
+	if site := f.Site; site != "" && (entry.Site == "" && site != OwnSite || entry.Site != "" && site != entry.Site) {
+		return Match{}, false, nil
+	}
+	raw := bytes.Clone(entry.Event)
+	event, err := audit.Decode(raw)
+	if err != nil {
+		return Match{}, false, fmt.Errorf("record %d: %w", index, err)
+	}
+	if !f.Matches(event) || (f.Allow != nil && !f.Allow(entry.Site, event)) {
+		return Match{}, false, nil
+	}
+	return Match{Index: index, At: entry.At, Site: entry.Site, Event: event, Raw: raw}, true, nil
 }
 
 // flush emits what was held, newest first.

@@ -32,6 +32,7 @@ type ListOptions struct {
 	Owner     string        // UID of an owner; "" = any
 	Limit     int           // at most so many rows; 0 = MaxPageRows
 	Continue  string        // from the previous page of the same list
+	After     string        // names behind this one only; needs Namespace, and no Continue
 }
 
 // Page is one page of a list.

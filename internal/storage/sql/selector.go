@@ -103,6 +103,13 @@ func (k *Kind) newQuery(opts ListOptions) (*query, error) {
 		q.fields = append(q.fields, r)
 	}
 	q.digest = digest(k.Name, q)
+	if opts.After != "" {
+		if opts.Namespace == "" || opts.Continue != "" {
+			return nil, fault.New(fault.Invalid, "after: needs a namespace, and cannot stand beside continue")
+		}
+		q.after = Key{Namespace: opts.Namespace, Name: opts.After}
+		return q, text("after", opts.After, maxName)
+	}
 	if opts.Continue == "" {
 		return q, nil
 	}

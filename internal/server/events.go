@@ -1,0 +1,143 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"k8s.io/apiserver/pkg/endpoints/request"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// pathEvents is where this replica's record is asked, newest first. Whoever may
+// not read all of it gives a domain or a namespace and sees only that.
+const pathEvents = "/audit/events"
+
+const (
+	// defaultEvents and maxEvents bound an answer.
+	defaultEvents = 100
+	maxEvents     = 10_000
+	// questionTimeout ends a question that no index helps.
+	questionTimeout = 30 * time.Second
+)
+
+// found is one line of an answer.
+type found struct {
+	Record uint64          `json:"record"`
+	At     time.Time       `json:"at"`
+	Site   string          `json:"site,omitempty"`
+	Event  json.RawMessage `json:"event"`
+}
+
+func (r *record) serveEvents(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET")
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		return
+	}
+	f, domain, err := filterOf(req.URL.Query())
+	if err == nil {
+		f.Allow, err = r.sees(req.Context(), f, domain)
+	}
+	if err != nil {
+		r.answer(w, nil, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), questionTimeout)
+	defer cancel()
+	out := bufio.NewWriter(w)
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("Cache-Control", "no-store")
+	begun := false
+	err = index.Run(ctx, r.indexed, f, func(m query.Match) error {
+		line, err := json.Marshal(found{m.Index, m.At, m.Site, m.Raw})
+		if err != nil {
+			return err
+		}
+		begun = true
+		_, err = out.Write(append(line, '\n'))
+		return err
+	})
+	switch {
+	case err == nil:
+		if err := out.Flush(); err != nil {
+			r.logger.Debug("answer cut off", "error", err)
+		}
+	case !begun:
+		r.answer(w, nil, err)
+	default:
+		r.logger.Warn("question about the record not answered to its end", "error", err)
+		panic(http.ErrAbortHandler) // a cut answer must not look whole
+	}
+}
+
+// sees returns what a caller's question lets through, nil for everything.
+func (r *record) sees(ctx context.Context, f query.Filter, domain string) (func(string, *audit.Event) bool, error) {
+	user, ok := request.UserFrom(ctx)
+	if !ok {
+		return nil, fault.New(fault.Unauthenticated, "no caller")
+	}
+	by := resource.Caller{Name: user.GetName(), UID: user.GetUID(), Groups: user.GetGroups(), Extra: user.GetExtra()}
+	scope := &declared.Scope{Domain: domain}
+	if domain == "" {
+		err := r.mayRead(ctx, by, nil)
+		if fault.KindOf(err) != fault.Denied || f.Namespace == "" {
+			return nil, err
+		}
+		scope = &declared.Scope{Namespaces: []string{f.Namespace}}
+	}
+	if err := r.mayRead(ctx, by, scope); err != nil {
+		return nil, err
+	}
+	return r.tenants.Allow(*scope), nil
+}
+
+// filterOf reads a question. Unknown and repeated parameters are refused: one
+// that is not understood must not make the answer wider.
+func filterOf(q url.Values) (f query.Filter, domain string, err error) {
+	f.Limit = defaultEvents
+	text := map[string]*string{
+		"user": &f.User, "group": &f.Group, "credential": &f.Credential, "verb": &f.Verb, "resource": &f.Resource, "namespace": &f.Namespace,
+		"name": &f.Name, "decision": &f.Decision, "site": &f.Site, "auditID": &f.AuditID, "domain": &domain,
+	}
+	for name, values := range q {
+		if len(values) != 1 {
+			return f, "", fault.Newf(fault.Invalid, "%s: given more than once", name)
+		}
+		value := values[0]
+		if to, ok := text[name]; ok {
+			*to = value
+			continue
+		}
+		switch name {
+		case "apiGroup":
+			f.APIGroup = &value
+		case "stage":
+			f.Stage = audit.Stage(value)
+		case "since":
+			f.Since, err = time.Parse(time.RFC3339Nano, value)
+		case "until":
+			f.Until, err = time.Parse(time.RFC3339Nano, value)
+		case "limit":
+			if f.Limit, err = strconv.Atoi(value); err == nil && (f.Limit < 1 || f.Limit > maxEvents) {
+				err = strconv.ErrRange
+			}
+		default:
+			return f, "", fault.Newf(fault.Invalid, "%q is not a parameter", name)
+		}
+		if err != nil {
+			return f, "", fault.Newf(fault.Invalid, "%s: %q is not valid", name, value)
+		}
+	}
+	return f, domain, nil
+}
