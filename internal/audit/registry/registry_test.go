@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,14 +199,14 @@ func TestRetire(t *testing.T) {
 	}
 }
 
-// fixed is a source that stands still.
+// fixed is a source that stands still until it is told.
 type fixed struct {
 	key    string
-	signed []byte
+	signed atomic.Value // []byte
 }
 
 func (f *fixed) VerifierKey() string                             { return f.key }
-func (f *fixed) Checkpoint() []byte                              { return f.signed }
+func (f *fixed) Checkpoint() []byte                              { b, _ := f.signed.Load().([]byte); return b }
 func (f *fixed) RootAt(uint64) (h merkle.Hash, ok bool, e error) { return h, false, nil }
 
 func TestRunRegistersAndEndsWhenRetired(t *testing.T) {
@@ -228,7 +229,7 @@ func TestRunRegistersAndEndsWhenRetired(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- k.Run(ctx) }()
 		synctest.Wait()
-		s.signed = l.Stats().Checkpoint
+		s.signed.Store(l.Stats().Checkpoint)
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
 		logged := registered(t, store)
