@@ -397,7 +397,7 @@ spec:
 // The questions of administrators, asked by command and by kubectl.
 func TestQuestions(t *testing.T) {
 	t.Parallel()
-	g := shared(t)
+	g := start(t)
 	k := as(t, g)
 	k.namespace("questions")
 	k.run("create", "role", "reader", "-n", "questions", "--verb=get,list", "--resource=pods")
@@ -505,7 +505,7 @@ spec:
 // An AuthZEN client asks over HTTPS.
 func TestAuthZEN(t *testing.T) {
 	t.Parallel()
-	g := shared(t)
+	g := start(t)
 	k := as(t, g)
 	k.feed(`
 apiVersion: access.gatehouse.dev/v1alpha1
