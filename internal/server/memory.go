@@ -15,9 +15,9 @@ const (
 	gcPercent = 400
 	// memoryInterval is how often an idle process looks whether it holds
 	// memory that it does not need.
-	memoryInterval = 15 * time.Second
+	memoryInterval = 5 * time.Second
 	// spare is how much garbage an idle process may keep.
-	spare = 16 << 20
+	spare = 4 << 20
 )
 
 // tendMemory lets the heap grow while there is work and gives it back when
