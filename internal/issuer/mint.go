@@ -2,13 +2,13 @@ package issuer
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/secret"
@@ -96,7 +96,7 @@ func (i *Issuer) Mint(_ context.Context, c Claims) (Token, error) {
 	}
 	now := i.now().Truncate(time.Second)
 	expires := now.Add(min(c.Lifetime, i.maxLifetime))
-	id := newID()
+	id := uuid.NewString()
 	body := payload{
 		Audiences: c.Audiences,
 		Expires:   expires.Unix(),
@@ -146,21 +146,4 @@ func (c Claims) check() error {
 		return errors.New("a bound object is incomplete")
 	}
 	return nil
-}
-
-// newID returns a random UUID (RFC 9562 §5.4).
-func newID() string {
-	var b [16]byte
-	// crypto/rand ends the process rather than return an error.
-	_, _ = rand.Read(b[:])
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	var text [36]byte
-	hex.Encode(text[0:8], b[0:4])
-	hex.Encode(text[9:13], b[4:6])
-	hex.Encode(text[14:18], b[6:8])
-	hex.Encode(text[19:23], b[8:10])
-	hex.Encode(text[24:36], b[10:16])
-	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
-	return string(text[:])
 }

@@ -1,10 +1,11 @@
 package ledger
 
 import (
-	"crypto/rand"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
@@ -39,7 +40,7 @@ type RetentionNotice struct {
 func (l *Log) SelfEvent(verb string) *audit.Event {
 	now := audit.MicroTime{Time: l.cfg.Clock()}
 	e := &audit.Event{
-		Level: audit.LevelMetadata, AuditID: newAuditID(), Stage: audit.StageResponseComplete,
+		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
 		RequestURI: "/audit/logs/" + l.cfg.ID, Verb: verb, User: audit.UserInfo{Username: Self},
 		ObjectRef:                &audit.ObjectReference{APIGroup: "audit.gatehouse.dev", Resource: "logs", Name: l.cfg.ID},
 		RequestReceivedTimestamp: now, StageTimestamp: now,
@@ -52,14 +53,6 @@ func (l *Log) gapEvent(why string) *audit.Event {
 	e := l.SelfEvent(VerbGap)
 	e.Annotate(audit.AnnotationGap, why)
 	return e
-}
-
-// newAuditID returns a random UUID.
-func newAuditID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // recordUnclean records that the log was not closed.
