@@ -14,6 +14,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -77,24 +78,34 @@ func term(log, by, value string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// words calls add for each word of an event.
-func words(site string, e *audit.Event, add func(by, value string)) {
+// words calls add for each word of an event; some may be empty.
+func words(site string, o *audit.Outline, add func(by string, value []byte)) {
 	if site == "" {
 		site = query.OwnSite
 	}
-	add(bySite, site)
-	add(byUser, e.User.Username)
-	if e.ImpersonatedUser != nil && e.ImpersonatedUser.Username != e.User.Username {
-		add(byUser, e.ImpersonatedUser.Username)
+	add(bySite, []byte(site))
+	add(byUser, o.Username)
+	if !bytes.Equal(o.Impersonated, o.Username) {
+		add(byUser, o.Impersonated)
 	}
-	add(byCredential, e.Credential())
-	add(byVerb, e.Verb)
-	add(byDecision, e.Decision())
-	if o := e.ObjectRef; o != nil {
-		add(byResource, o.Resource)
-		add(byNamespace, o.Namespace)
-		add(byName, o.Name)
+	add(byCredential, o.Credential)
+	add(byVerb, o.Verb)
+	add(byDecision, o.Decision)
+	add(byResource, o.Resource)
+	add(byNamespace, o.Namespace)
+	add(byName, o.Name)
+}
+
+// outline returns the outline of a recorded event.
+func outline(event []byte) (audit.Outline, error) {
+	if o, ok := audit.ReadOutline(event); ok {
+		return o, nil
 	}
+	e, err := audit.Decode(event)
+	if err != nil {
+		return audit.Outline{}, err
+	}
+	return e.Outline(), nil
 }
 
 // asked returns the words that every match of a filter has, most telling first.
@@ -277,19 +288,19 @@ func (b *Builder) chunk(ctx context.Context, chunk, first, end uint64) ([]Row, e
 			return nil, err
 		}
 		for _, rec := range records {
-			e, err := audit.Decode(rec.Event)
+			o, err := outline(rec.Event)
 			if err != nil {
 				return nil, fmt.Errorf("record %d: %w", rec.Index, err)
 			}
 			at := rec.At.UnixNano()
-			words(rec.Site, e, func(by, value string) {
-				if value == "" {
+			words(rec.Site, &o, func(by string, value []byte) {
+				if len(value) == 0 {
 					return
 				}
-				s := found[word{by, value}]
+				s := found[word{by, string(value)}]
 				if s == nil {
 					s = &span{since: at}
-					found[word{by, value}] = s
+					found[word{by, string(value)}] = s
 				}
 				s.until = max(s.until, at)
 				s.offsets = append(s.offsets, uint16(rec.Index-first))
