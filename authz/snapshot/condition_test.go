@@ -23,7 +23,7 @@ func TestConditionsTravel(t *testing.T) {
 		Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}}}
 	h := header("s1", "", 1)
 	h.Conditions = condition.Version
-	frame, _, err := Seal(&content, h, newKey(1))
+	frame, _, err := Seal(&content, nil, h, newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,13 +34,13 @@ func TestConditionsTravel(t *testing.T) {
 	if _, err := f.Accept(frame, noon); err != nil {
 		t.Fatal(err)
 	}
-	s, _, err := f.Current(noon)
+	held, err := f.Current(noon)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]bool{"team-a": true, "other": false} {
 		q := &authz.Request{User: "u", Verb: "get", Resource: "pods", Name: name, Namespace: "n", ResourceRequest: true, Site: "s1", Time: noon}
-		if got := s.Decide(q).Allowed(); got != want {
+		if got := held.Snapshot.Decide(q).Allowed(); got != want {
 			t.Errorf("%s: allowed %v, want %v", name, got, want)
 		}
 	}

@@ -36,12 +36,8 @@ type Rules struct {
 // any number of goroutines while one calls Accept.
 type Follower struct {
 	rules Rules
-	held  atomic.Pointer[held]
-}
-
-type held struct {
-	header   Header
-	snapshot *authz.Snapshot
+	held  atomic.Pointer[InForce]
+	floor atomic.Uint64 // no sequence up to it is accepted
 }
 
 // NewFollower returns a follower that holds nothing.
@@ -50,50 +46,97 @@ func NewFollower(rules Rules) *Follower { return &Follower{rules: rules} }
 // Accept takes a frame, full or a renewal, and returns its header. A frame that
 // is refused changes nothing.
 func (f *Follower) Accept(frame []byte, now time.Time) (Header, error) {
-	h, message, signature, body, err := split(frame)
+	h, body, err := f.verified(frame)
 	if err != nil {
 		return Header{}, err
 	}
-	if err := f.rules.Verifier.Verify(h.Key, message, signature); err != nil {
-		return Header{}, fmt.Errorf("verify policy snapshot: %w", err)
+	err = f.admit(&h)
+	switch {
+	case err != nil:
+	case h.Issued.After(now.Add(f.rules.Skew)):
+		err = errors.New("it was issued in the future")
+	case !now.Before(f.end(&h)):
+		err = ErrEnded
 	}
-	if err := f.admit(&h, now); err != nil {
+	if err == nil {
+		err = f.hold(&h, body)
+	}
+	if err != nil {
 		return Header{}, fmt.Errorf("policy snapshot %d: %w", h.Sequence, err)
 	}
-	old := f.held.Load()
-	next := &held{header: h}
-	switch {
-	case old != nil && old.header.Digest == h.Digest && (len(body) == 0 || digest(body) == h.Digest):
-		next.snapshot = old.snapshot
-	case len(body) == 0:
-		return Header{}, ErrUnknownPolicy
-	case digest(body) != h.Digest:
-		return Header{}, errors.New("policy snapshot: the body is not the one that was signed")
-	default:
-		content, err := decode(body, f.rules.Compile)
-		if err != nil {
-			return Header{}, fmt.Errorf("policy snapshot %d: %w", h.Sequence, err)
-		}
-		next.snapshot = authz.New().Update(func(t *authz.Tx) { t.PutContent(&content) })
-	}
-	f.held.Store(next)
 	return h, nil
 }
 
-// admit checks what a verified header says against the rules.
-func (f *Follower) admit(h *Header, now time.Time) error {
+// Restore takes the full frame that this follower, or the one before it, held
+// when it stopped. Its policy may have ended: then it does not decide, and
+// still nothing older is accepted. A frame for another version of conditions
+// leaves no more than that.
+func (f *Follower) Restore(frame []byte) (Header, error) {
+	h, body, err := f.verified(frame)
+	if err != nil {
+		return Header{}, err
+	}
+	if h.Site != f.rules.Site || h.Namespace != f.rules.Namespace {
+		return Header{}, fmt.Errorf("policy snapshot %d: it is for site %q, namespace %q", h.Sequence, h.Site, h.Namespace)
+	}
+	err = f.admit(&h)
+	if err == nil {
+		err = f.hold(&h, body)
+	}
+	f.floor.Store(max(f.floor.Load(), h.Sequence))
+	if err != nil {
+		return Header{}, fmt.Errorf("policy snapshot %d: %w", h.Sequence, err)
+	}
+	return h, nil
+}
+
+func (f *Follower) verified(frame []byte) (Header, []byte, error) {
+	h, message, signature, body, err := split(frame)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	if err := f.rules.Verifier.Verify(h.Key, message, signature); err != nil {
+		return Header{}, nil, fmt.Errorf("verify policy snapshot: %w", err)
+	}
+	return h, body, nil
+}
+
+// hold makes the policy of an admitted frame current.
+func (f *Follower) hold(header *Header, body []byte) error {
+	h := *header
+	old := f.held.Load()
+	next := &InForce{Header: h}
+	switch {
+	case old != nil && old.Header.Digest == h.Digest && (len(body) == 0 || digest(body) == h.Digest):
+		next.Snapshot, next.present = old.Snapshot, old.present
+	case len(body) == 0:
+		return ErrUnknownPolicy
+	case digest(body) != h.Digest:
+		return errors.New("the body is not the one that was signed")
+	default:
+		content, present, err := decodeBody(body, f.rules.Compile)
+		if err != nil {
+			return err
+		}
+		next.present = present
+		next.Snapshot = authz.New().Update(func(t *authz.Tx) { t.PutContent(&content) })
+	}
+	f.held.Store(next)
+	return nil
+}
+
+// admit checks what a verified header says against the rules, time apart.
+func (f *Follower) admit(h *Header) error {
 	old := f.held.Load()
 	switch {
 	case h.Site != f.rules.Site || h.Namespace != f.rules.Namespace:
 		return fmt.Errorf("it is for site %q, namespace %q", h.Site, h.Namespace)
 	case h.Conditions != f.rules.Conditions:
 		return fmt.Errorf("its conditions are of version %q", h.Conditions)
-	case old != nil && h.Sequence <= old.header.Sequence:
-		return fmt.Errorf("%d is held already", old.header.Sequence)
-	case h.Issued.After(now.Add(f.rules.Skew)):
-		return errors.New("it was issued in the future")
-	case !now.Before(f.end(h)):
-		return ErrEnded
+	case old != nil && h.Sequence <= old.Header.Sequence:
+		return fmt.Errorf("%d is held already", old.Header.Sequence)
+	case h.Sequence <= f.floor.Load():
+		return fmt.Errorf("%d was held already", f.floor.Load())
 	}
 	return nil
 }
@@ -108,10 +151,20 @@ func (f *Follower) end(h *Header) time.Time {
 }
 
 // Current returns the policy in force, or [ErrEnded].
-func (f *Follower) Current(now time.Time) (*authz.Snapshot, Header, error) {
+func (f *Follower) Current(now time.Time) (*InForce, error) {
 	x := f.held.Load()
-	if x == nil || !now.Before(f.end(&x.header)) {
-		return nil, Header{}, ErrEnded
+	if x == nil || !now.Before(f.end(&x.Header)) {
+		return nil, ErrEnded
 	}
-	return x.snapshot, x.header, nil
+	return x, nil
+}
+
+// Held returns the header of the newest policy, in force or ended, and when it
+// ends; ok is false when none was accepted yet.
+func (f *Follower) Held() (h Header, ends time.Time, ok bool) {
+	x := f.held.Load()
+	if x == nil {
+		return Header{}, time.Time{}, false
+	}
+	return x.Header, f.end(&x.Header), true
 }

@@ -56,10 +56,11 @@ type Verifier interface {
 	Verify(keyID string, message, signature []byte) error
 }
 
-// Seal returns a full frame with the policy. Of h, Key and Digest are filled
-// in; the header that was signed is returned.
-func Seal(c *authz.Content, h Header, signer Signer) ([]byte, Header, error) {
-	body, err := encode(c)
+// Seal returns a full frame with the policy and the objects of credentials that
+// are present. Of h, Key and Digest are filled in; the header that was signed
+// is returned.
+func Seal(c *authz.Content, present []Fingerprint, h Header, signer Signer) ([]byte, Header, error) {
+	body, err := encodeBody(c, present)
 	if err != nil {
 		return nil, h, fmt.Errorf("encode policy: %w", err)
 	}
@@ -72,6 +73,14 @@ func Seal(c *authz.Content, h Header, signer Signer) ([]byte, Header, error) {
 func Renew(h Header, signer Signer) ([]byte, error) {
 	frame, _, err := seal(h, nil, signer)
 	return frame, err
+}
+
+// Parts takes a full frame apart into what is signed and the policy, so that
+// they can be kept apart: the head of a renewal before the body of the frame
+// that it renews is a full frame too. It believes nothing and proves nothing.
+func Parts(frame []byte) (h Header, head, body []byte, err error) {
+	h, _, _, body, err = split(frame)
+	return h, frame[:len(frame)-len(body)], body, err
 }
 
 func digest(body []byte) string {

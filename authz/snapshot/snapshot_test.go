@@ -183,7 +183,7 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 		centre := authz.New().Update(d.fill)
 		r := authz.Restriction{Site: d.pick("s1", "s2", "s1", "s2", authz.ControlPlane), Namespace: d.pick("", "n1")}
 		content := centre.Restrict(r)
-		frame, _, err := Seal(&content, header(r.Site, r.Namespace, 1), newKey(1))
+		frame, _, err := Seal(&content, nil, header(r.Site, r.Namespace, 1), newKey(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,10 +191,11 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 		if _, err := f.Accept(frame, noon); err != nil {
 			t.Fatal(err)
 		}
-		local, _, err := f.Current(noon)
+		held, err := f.Current(noon)
 		if err != nil {
 			t.Fatal(err)
 		}
+		local := held.Snapshot
 		site := r.Site
 		if site == authz.ControlPlane {
 			site = ""
@@ -280,7 +281,7 @@ func TestFollowerRefuses(t *testing.T) {
 	t.Parallel()
 	content := authz.New().Update(func(t *authz.Tx) { t.PutSite(authz.Site{Name: "s1"}) }).Content()
 	frame := func(h Header, key testKey) []byte {
-		f, _, err := Seal(&content, h, key)
+		f, _, err := Seal(&content, nil, h, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +309,7 @@ func TestFollowerRefuses(t *testing.T) {
 	}
 	f := NewFollower(rules("s1", ""))
 	f.rules.MaxAge = time.Hour
-	if _, _, err := f.Current(noon); !errors.Is(err, ErrEnded) {
+	if _, err := f.Current(noon); !errors.Is(err, ErrEnded) {
 		t.Fatalf("a follower of nothing: %v", err)
 	}
 	if _, err := f.Accept(good, noon); err != nil {
@@ -318,8 +319,8 @@ func TestFollowerRefuses(t *testing.T) {
 		if _, err := f.Accept(bad, noon); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if _, h, err := f.Current(noon); err != nil || h.Sequence != 5 {
-			t.Fatalf("%s: what was held is gone: %v, %v", name, h, err)
+		if held, err := f.Current(noon); err != nil || held.Header.Sequence != 5 {
+			t.Fatalf("%s: what was held is gone: %v, %v", name, held, err)
 		}
 	}
 	for i := range good { // every byte is covered by signature or digest
@@ -330,7 +331,7 @@ func TestFollowerRefuses(t *testing.T) {
 			t.Fatalf("accepted with byte %d changed", i)
 		}
 	}
-	if _, _, err := f.Current(noon.Add(time.Hour)); !errors.Is(err, ErrEnded) {
+	if _, err := f.Current(noon.Add(time.Hour)); !errors.Is(err, ErrEnded) {
 		t.Errorf("after the end: %v", err)
 	}
 }
@@ -338,7 +339,7 @@ func TestFollowerRefuses(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	content := authz.New().Update(func(t *authz.Tx) { t.PutSite(authz.Site{Name: "s1"}) }).Content()
-	full, h, err := Seal(&content, header("s1", "", 1), newKey(1))
+	full, h, err := Seal(&content, nil, header("s1", "", 1), newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,13 +355,16 @@ func TestRenewal(t *testing.T) {
 	if _, err := f.Accept(full, noon); err != nil {
 		t.Fatal(err)
 	}
-	before, _, _ := f.Current(noon)
+	before, err := f.Current(noon)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := f.Accept(renewal, noon.Add(30*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	after, got, err := f.Current(noon.Add(90 * time.Minute))
-	if err != nil || got.Sequence != 2 || before != after {
-		t.Errorf("after the renewal: %+v, %v", got, err)
+	after, err := f.Current(noon.Add(90 * time.Minute))
+	if err != nil || after.Header.Sequence != 2 || before.Snapshot != after.Snapshot {
+		t.Errorf("after the renewal: %+v, %v", after, err)
 	}
 	h.Sequence, h.Digest = 3, strings.Repeat("0", 64)
 	other, err := Renew(h, newKey(1))
@@ -375,7 +379,7 @@ func TestRenewal(t *testing.T) {
 // FuzzSplit feeds frames that nobody signed.
 func FuzzSplit(f *testing.F) {
 	content := authz.Content{Sites: []authz.Site{{Name: "s1"}}}
-	frame, _, err := Seal(&content, header("s1", "", 1), newKey(1))
+	frame, _, err := Seal(&content, nil, header("s1", "", 1), newKey(1))
 	if err != nil {
 		f.Fatal(err)
 	}
