@@ -58,13 +58,8 @@ func (a *Authorizer) Banned(_ context.Context, subject Subject, site string) (re
 	if err := a.Ready(); err != nil {
 		return "", false, err
 	}
-	q := authz.Request{User: subject.Name, Groups: subject.Groups, UID: subject.UID, Extra: subject.Extra, Site: site, Time: a.config.Now()}
-	// A question about nothing: only bans look at the caller alone.
-	d := ask(a.config.Policy.Snapshot(), &q)
-	if _, ok := d.Ban(); !ok {
-		return "", false, nil
-	}
-	return d.Reason(), true, nil
+	reason, banned = BannedAtSite(a.config.Policy.Snapshot(), site, subject, a.config.Now())
+	return reason, banned, nil
 }
 
 // ClusterRole returns the rules of a ClusterRole, for validation.

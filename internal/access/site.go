@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"slices"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 
@@ -38,34 +39,60 @@ func (a *Authorizer) DecideForSite(_ context.Context, site SiteView, spec *autho
 	if err := a.Ready(); err != nil {
 		return Decision{}, err
 	}
+	return ReviewAtSite(a.config.Policy.Snapshot(), site.Name, spec, a.config.Now()), nil
+}
+
+// ReviewAtSite is [Authorizer.DecideForSite] on one state of the policy, which
+// may be the part of it that was restricted to the site: a local decision
+// point decides by the same lines.
+func ReviewAtSite(snapshot *authz.Snapshot, site string, spec *authorizationv1.SubjectAccessReviewSpec, now time.Time) Decision {
 	q, ok := RequestFrom(spec.ResourceAttributes, spec.NonResourceAttributes)
-	if !ok || site.Name == "" || spec.User == "" && len(spec.Groups) == 0 {
-		return Decision{}, nil
+	if !ok {
+		return Decision{}
 	}
-	q.User, q.Groups, q.UID, q.Extra, q.Site = spec.User, spec.Groups, spec.UID, extraOf(spec.Extra), site.Name
-	q.Time = a.config.Now()
-	if tooLong(&q) {
-		return Decision{ruling: byLength}, nil
+	q.User, q.Groups, q.UID, q.Extra, q.Site, q.Time = spec.User, spec.Groups, spec.UID, extraOf(spec.Extra), site, now
+	return DecideAtSite(snapshot, &q)
+}
+
+// DecideAtSite decides a question of a site, all of which is read; q is not
+// kept, and its groups are not changed.
+func DecideAtSite(snapshot *authz.Snapshot, q *authz.Request) Decision {
+	if q.Site == "" || q.User == "" && len(q.Groups) == 0 {
+		return Decision{}
 	}
-	snapshot := a.config.Policy.Snapshot()
-	d := ask(snapshot, &q)
+	if tooLong(q) {
+		return Decision{ruling: byLength}
+	}
+	d := ask(snapshot, q)
 	if d.Effect() != authz.Allow {
-		return Decision{engine: d}, nil
+		return Decision{engine: d}
 	}
 	_, known := sitename.Incoming(q.User, nil)
 	if _, byBinding := d.Grant(); byBinding && !known {
 		// The caller is the site's own; that it shares a group with people of
 		// the control plane, system:authenticated for one, gives it nothing.
-		return Decision{}, nil
+		return Decision{}
 	}
 	for _, group := range q.Groups {
 		if sitename.Forged(q.User, group) {
-			q.Groups = slices.DeleteFunc(slices.Clone(q.Groups), func(group string) bool { return sitename.Forged(spec.User, group) })
-			d = ask(snapshot, &q)
+			less := *q
+			less.Groups = slices.DeleteFunc(slices.Clone(q.Groups), func(group string) bool { return sitename.Forged(q.User, group) })
+			d = ask(snapshot, &less)
 			break
 		}
 	}
-	return Decision{engine: d}, nil
+	return Decision{engine: d}
+}
+
+// BannedAtSite reports whether a ban holds for a subject at a site, by the
+// names that the site knows; see [Authorizer.Banned].
+func BannedAtSite(snapshot *authz.Snapshot, site string, subject Subject, now time.Time) (reason string, banned bool) {
+	// A question about nothing: only bans look at the caller alone.
+	d := ask(snapshot, &authz.Request{User: subject.Name, Groups: subject.Groups, UID: subject.UID, Extra: subject.Extra, Site: site, Time: now})
+	if _, ok := d.Ban(); !ok {
+		return "", false
+	}
+	return d.Reason(), true
 }
 
 func extraOf(extra map[string]authorizationv1.ExtraValue) map[string][]string {

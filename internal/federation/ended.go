@@ -8,6 +8,7 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 
+	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 )
@@ -32,6 +33,17 @@ type Objects interface {
 // account, pod and node it is bound to. Only names that the control plane gave
 // are looked up; what a site says of its own callers means nothing here.
 func Ended(ctx context.Context, objects Objects, spec *authorizationv1.SubjectAccessReviewSpec, now time.Time) (reason string, err error) {
+	return EndedBy(spec, now, func(key authn.ObjectKey, uid string) (gone bool, err error) {
+		state, found, err := objects.Object(ctx, key)
+		if err == nil && found && state.UID != uid {
+			state, found, err = objects.Confirm(ctx, key)
+		}
+		return !found || state.UID != uid || !state.Deleted.IsZero() && !now.Before(state.Deleted), err
+	})
+}
+
+// EndedBy is [Ended] where gone says whether an object with a UID is no more.
+func EndedBy(spec *authorizationv1.SubjectAccessReviewSpec, now time.Time, gone func(key authn.ObjectKey, uid string) (bool, error)) (reason string, err error) {
 	if end := one(spec.Extra[ExtraNotAfter]); end != "" {
 		at, err := time.Parse(time.RFC3339, end)
 		if err != nil || now.After(at.Add(endLeeway)) {
@@ -55,20 +67,22 @@ func Ended(ctx context.Context, objects Objects, spec *authorizationv1.SubjectAc
 		if bound.key.Name == "" || bound.uid == "" {
 			continue
 		}
-		state, found, err := objects.Object(ctx, bound.key)
-		if err == nil && found && state.UID != bound.uid {
-			state, found, err = objects.Confirm(ctx, bound.key)
-		}
+		is, err := gone(bound.key, bound.uid)
 		if err != nil {
 			return "", fmt.Errorf("look up %s of a token: %w", bound.what, err)
 		}
-		gone := !found || state.UID != bound.uid || !state.Deleted.IsZero() && !now.Before(state.Deleted)
 		// A token that names the node of its pod outlives the node.
-		if gone && !(bound.what == "node" && one(spec.Extra[authn.ExtraPodName]) != "") {
+		if is && !(bound.what == "node" && one(spec.Extra[authn.ExtraPodName]) != "") {
 			return "the " + bound.what + " of the token is gone", nil
 		}
 	}
 	return "", nil
+}
+
+// Fingerprint stands for an object of the control plane in policy that is
+// shipped to a site; see [snapshot.FingerprintOf].
+func Fingerprint(site string, key authn.ObjectKey, uid string) snapshot.Fingerprint {
+	return snapshot.FingerprintOf(site, string(rune('0'+key.Kind)), key.Namespace, key.Name, uid)
 }
 
 func one(values authorizationv1.ExtraValue) string {

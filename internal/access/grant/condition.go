@@ -30,3 +30,10 @@ func (c Conditions) Compile(_ accessv1alpha1.Effect, expression string) (authz.C
 	}
 	return compiled, nil
 }
+
+// Follow compiles a condition of policy that was signed elsewhere. One that
+// does not compile fails whenever it is asked, as it does where it was signed:
+// a deny then denies, an allow grants nothing.
+func (c Conditions) Follow(expression string) (authz.Condition, error) {
+	return Translator{Compile: c.Compile}.compile(accessv1alpha1.EffectDeny, expression), nil
+}

@@ -176,19 +176,26 @@ func instant(t *metav1.Time) time.Time {
 // when it is asked, so that a deny denies and an allow grants nothing.
 func (t Translator) compile(effect accessv1alpha1.Effect, expression string) authz.Condition {
 	if t.Compile == nil {
-		return broken{errors.New("conditions are not evaluated here")}
+		return broken{expression, errors.New("conditions are not evaluated here")}
 	}
 	condition, err := t.Compile(effect, expression)
 	if err != nil {
-		return broken{fmt.Errorf("compile condition: %w", err)}
+		return broken{expression, fmt.Errorf("compile condition: %w", err)}
 	}
 	return condition
 }
 
 // broken is a condition that always fails.
-type broken struct{ err error }
+type broken struct {
+	expression string
+	err        error
+}
 
 func (b broken) Holds(*authz.Request) (bool, error) { return false, b.err }
 
 // ReadsObject is false: there is nothing to wait for.
 func (broken) ReadsObject() bool { return false }
+
+// String is the expression: policy that is decided elsewhere takes it along,
+// and it fails there as it does here.
+func (b broken) String() string { return b.expression }
