@@ -159,8 +159,7 @@ func (w *blockWriter) add(prefixed []byte, at int64) error {
 	s.bodies = append(s.bodies, prefixed...)
 	w.block.Records++
 	w.footer.Records++
-	// A block ends early when large records would make it slow to read.
-	if w.block.Records == BlockRecords || (len(s.bodies) >= 4<<20 && w.footer.Records%merkle.BundleWidth == 0) {
+	if w.block.Records == BlockRecords {
 		return w.flush()
 	}
 	return nil

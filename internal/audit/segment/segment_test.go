@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -206,4 +207,24 @@ func FuzzReader(f *testing.F) {
 			t.Fatal("more items than bytes")
 		}
 	})
+}
+
+// A segment that was sealed when four bundles made a block stays readable.
+func TestReadsLargerBlocks(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("testdata/four-bundle-blocks.sealed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fs := crashfs.New(1)
+	fs.SetContent("d/"+segment.SealedName(0), b)
+	events, checkpoints := read(t, fs, segment.Info{First: 0, Name: segment.SealedName(0), Sealed: true})
+	if len(events) != 1280 || checkpoints != 1 {
+		t.Fatalf("%d records, %d checkpoints", len(events), checkpoints)
+	}
+	for i, e := range events {
+		if e != fmt.Sprintf(`{"n":%d}`, i) {
+			t.Fatalf("record %d is %s", i, e)
+		}
+	}
 }

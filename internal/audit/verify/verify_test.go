@@ -205,7 +205,7 @@ func TestNamesThePlace(t *testing.T) {
 			b := fs.Content("log/" + sealedFile)
 			b[200] ^= 1
 			fs.SetContent("log/"+sealedFile, b)
-		}, verify.Damaged, "records 0 to 511: checksum of the block"},
+		}, verify.Damaged, "records 0 to 255: checksum of the block"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
