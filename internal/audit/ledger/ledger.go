@@ -61,6 +61,7 @@ type Log struct {
 type treeState struct {
 	tree     merkle.Tree
 	bundles  []merkle.Hash // of the segment that is being filled
+	leaves   []merkle.Hash // of the records that are being synced
 	first    uint64        // where that segment begins
 	file     vfs.File      // its file
 	lastSign time.Time

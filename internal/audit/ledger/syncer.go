@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
@@ -109,6 +110,10 @@ func (l *Log) syncHeld(jobs []job) []job {
 		l.answer(jobs, l.dead)
 		return jobs
 	}
+	// The hashes of the leaves cost about as much as the disk takes; they are
+	// made while it is busy.
+	var hashing sync.WaitGroup
+	hashing.Go(func() { l.t.leaves = appendLeaves(l.t.leaves[:0], jobs) })
 	l.syncing.Store(true)
 	err := syncFiles(jobs)
 	l.syncing.Store(false)
@@ -119,8 +124,10 @@ func (l *Log) syncHeld(jobs []job) []job {
 		l.broken = err
 		l.mu.Unlock()
 		l.cfg.Logger.Error("audit log cannot be synced", "error", err)
+		hashing.Wait()
 		// The failed sync may have dropped pages of later writes too.
 		jobs = l.drain(jobs)
+		l.t.leaves = appendLeaves(l.t.leaves[:0], jobs)
 		l.answer(jobs, public)
 		l.wakeWriter()
 		if !l.repair(jobs) {
@@ -132,6 +139,7 @@ func (l *Log) syncHeld(jobs []job) []job {
 	}
 	l.answer(jobs, nil)
 	l.wakeWriter()
+	hashing.Wait()
 	l.integrate(jobs)
 	return jobs
 }
@@ -231,22 +239,33 @@ func (l *Log) rewrite(jobs []job) error {
 	return syncFiles(jobs)
 }
 
-// integrate adds the records of jobs to the tree.
+// appendLeaves appends the leaf hash of each record of jobs.
+func appendLeaves(leaves []merkle.Hash, jobs []job) []merkle.Hash {
+	for _, j := range jobs {
+		for b := j.buf; len(b) > 0; {
+			frame, rest := segment.NextFrame(b)
+			b = rest
+			if segment.Kind(frame[segment.PrefixOffset]) == segment.KindRecord {
+				leaves = append(leaves, merkle.Leaf(frame[segment.PrefixOffset:]))
+			}
+		}
+	}
+	return leaves
+}
+
+// integrate adds the records of jobs, whose hashes l.t.leaves has, to the tree.
 func (l *Log) integrate(jobs []job) {
 	t := &l.t
+	leaves := t.leaves
 	for _, j := range jobs {
 		if j.begins != nil {
 			l.segmentEnded(j)
 		}
-		for b := j.buf; len(b) > 0; {
-			frame, rest := segment.NextFrame(b)
-			b = rest
-			if segment.Kind(frame[segment.PrefixOffset]) != segment.KindRecord {
-				continue
-			}
-			if h, complete := t.tree.Append(merkle.Leaf(frame[segment.PrefixOffset:])); complete {
+		for range j.records {
+			if h, complete := t.tree.Append(leaves[0]); complete {
 				t.bundles = append(t.bundles, h)
 			}
+			leaves = leaves[1:]
 		}
 	}
 	l.synced.Store(t.tree.Size())

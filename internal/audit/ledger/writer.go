@@ -28,7 +28,9 @@ type job struct {
 	buf    []byte
 	file   vfs.File
 	offset int64
-	last   bool // the group's last part
+	// records is how many of the frames in buf are records.
+	records uint64
+	last    bool // the group's last part
 	// begins is set on the first part in a new segment: its first record.
 	begins *uint64
 }
@@ -171,7 +173,7 @@ func (l *Log) write(g *group) ([]job, error) {
 	for len(rest) > 0 {
 		n, records, full := l.room(rest)
 		if n > 0 {
-			parts = append(parts, job{group: g, buf: rest[:n], file: w.file, offset: w.offset, begins: begins})
+			parts = append(parts, job{group: g, buf: rest[:n], records: records, file: w.file, offset: w.offset, begins: begins})
 			begins = nil
 			if _, err := w.file.WriteAt(rest[:n], w.offset); err != nil {
 				return undo(err)
