@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -47,6 +48,9 @@ const (
 	// inFlightQuestions bounds the AuthZEN requests served at once: a batch may
 	// be large.
 	inFlightQuestions = 64
+	// maxConnections bounds the connections held open at once; further ones
+	// wait to be accepted. At 50 to 100 kB each, that many fill no machine.
+	maxConnections = 8192
 	// maxHeaderBytes bounds a request's headers; a bearer token is the largest.
 	maxHeaderBytes = 64 << 10
 )
@@ -107,6 +111,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	listener = netutil.LimitListener(listener, maxConnections)
 	defer listener.Close()
 	at, err := addressOf(o.Config, listener.Addr())
 	if err != nil {
