@@ -2,7 +2,9 @@ package authn
 
 import (
 	"context"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -61,6 +63,8 @@ type Index struct {
 	// confirm is asked when the index has no such object; see NewIndex.
 	confirm func(context.Context, ObjectKey) (ObjectState, bool, error)
 	shards  [64]indexShard
+	// generation counts what can change an answer.
+	generation atomic.Uint64
 }
 
 type indexShard struct {
@@ -86,8 +90,12 @@ func NewIndex(confirm func(context.Context, ObjectKey) (ObjectState, bool, error
 func (x *Index) Put(key ObjectKey, state ObjectState) {
 	s := x.shard(key)
 	s.mu.Lock()
+	old, found := s.objects[key]
 	s.objects[key] = state
 	s.mu.Unlock()
+	if !found || old.UID != state.UID || !old.Deleted.Equal(state.Deleted) {
+		x.generation.Add(1)
+	}
 }
 
 // Delete forgets an object: from now on, tokens bound to it are refused.
@@ -96,6 +104,26 @@ func (x *Index) Delete(key ObjectKey) {
 	s.mu.Lock()
 	delete(s.objects, key)
 	s.mu.Unlock()
+	x.generation.Add(1)
+}
+
+// Generation is another number after every change that can change an answer.
+func (x *Index) Generation() uint64 { return x.generation.Load() }
+
+// Each calls yield for every object, in no order, until it returns false.
+// Changes meanwhile may be seen or not.
+func (x *Index) Each(yield func(ObjectKey, ObjectState) bool) {
+	for i := range x.shards {
+		s := &x.shards[i]
+		s.mu.RLock()
+		objects := maps.Clone(s.objects)
+		s.mu.RUnlock()
+		for key, state := range objects {
+			if !yield(key, state) {
+				return
+			}
+		}
+	}
 }
 
 // Object implements [Objects].

@@ -39,6 +39,8 @@ var doors = map[string]door{
 	"audit":          {maxEventListBody, (*turn).doorAudit, always},
 	"sign":           {maxClaimsBody, (*turn).doorSign, always},
 	"keys":           {maxClaimsBody, (*turn).doorKeys, always},
+	"snapshot":       {maxFollowBody, (*turn).doorSnapshot, deciding},
+	"snapshot/ack":   {maxFollowBody, (*turn).doorAck, deciding},
 }
 
 // door serves /sites/NAME/DOOR. Who is no site learns nothing about which

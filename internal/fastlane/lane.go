@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/federation/policystream"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -49,7 +50,8 @@ type Sites interface {
 	Heard(name, door string, at time.Time)
 }
 
-// Config is what the lane needs. Everything is required.
+// Config is what the lane needs. Everything is required that does not say
+// otherwise.
 type Config struct {
 	// Frame serves whatever the lane does not.
 	Frame        http.Handler
@@ -58,12 +60,16 @@ type Config struct {
 	Sites        Sites
 	Recorder     audit.Recorder
 	Batch        audit.BatchRecorder
-	// SiteTokens signs the tokens of sites; nil closes those doors. It is the
-	// only field that may be left out.
+	// SiteTokens signs the tokens of sites; nil closes those doors.
 	SiteTokens SiteTokens
-	Now        func() time.Time
-	Log        *slog.Logger
-	Metrics    *Metrics
+	// Snapshots is the policy that sites follow; nil closes those doors.
+	Snapshots *policystream.Publisher
+	// Acknowledged, if set, is told that a site decides by the policy of a
+	// time.
+	Acknowledged func(site string, policyOf time.Time)
+	Now          func() time.Time
+	Log          *slog.Logger
+	Metrics      *Metrics
 	// InFlight bounds the requests that are served at once; more are told to
 	// come back. No caller gets more than a quarter of it.
 	InFlight int
@@ -125,6 +131,9 @@ func (l *Lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			l.limited(w, r, routeTokenReview, l.times.request, (*turn).tokenReview)
 			return
 		}
+	case strings.HasPrefix(path, pathSites) && isFollow(path):
+		l.snapshot(w, r)
+		return
 	case strings.HasPrefix(path, pathSites):
 		timeout := l.times.request
 		if strings.HasSuffix(path, pathEvents) {

@@ -23,6 +23,7 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	noOpinion *prometheus.CounterVec
 	events    *prometheus.CounterVec
+	followers *prometheus.GaugeVec
 	// duration and usual are found once: a look-up by labels costs more than
 	// the counting.
 	duration [len(routeNames)]prometheus.Observer
@@ -44,6 +45,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gatehouse_site_audit_events_total", Help: "Audit events that sites delivered, by site and outcome (recorded, duplicate).",
 		}, []string{"site", "outcome"}),
+		followers: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "gatehouse_policy_followers", Help: "Local decision points that follow the policy of a site on this replica.",
+		}, []string{"site"}),
 	}
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "gatehouse_fastlane_request_duration_seconds", Help: "Time from the request's headers to the end of its answer.",
@@ -53,7 +57,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		m.duration[i] = duration.WithLabelValues(name)
 		m.usual[i] = m.requests.WithLabelValues(name, strconv.Itoa(usualCode[i]))
 	}
-	r.MustRegister(m.requests, duration, m.noOpinion, m.events)
+	r.MustRegister(m.requests, duration, m.noOpinion, m.events, m.followers)
 	return m
 }
 

@@ -50,6 +50,8 @@ type turn struct {
 	recorded bool
 	// share is who holds a share of the lane for this turn.
 	share string
+	// stream is set when the answer goes on after the turn.
+	stream *stream
 	// in and out are room for the body and for the answer.
 	in, out []byte
 }
