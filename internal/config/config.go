@@ -47,6 +47,7 @@ type validated struct {
 	postgresDSNFile      string
 	issuer               string
 	maxTokenAge          time.Duration
+	maxPolicyAge         time.Duration
 	auditPolicyFile      string
 	allowLoopbackSinks   bool
 	authentication       Authentication
@@ -81,6 +82,9 @@ func (c Config) PostgresDSNFile() string { return c.v.postgresDSNFile }
 
 // Issuer is the iss claim of tokens, "" for the one chosen on the first start.
 func (c Config) Issuer() string { return c.v.issuer }
+
+// MaxPolicyAge is how long a site decides by itself.
+func (c Config) MaxPolicyAge() time.Duration { return c.v.maxPolicyAge }
 
 // MaxTokenAge caps the life of tokens.
 func (c Config) MaxTokenAge() time.Duration { return c.v.maxTokenAge }
@@ -164,7 +168,7 @@ func Resolve(f File) (Config, error) {
 	if f.Kind != Kind {
 		bad("kind", "must be %s", Kind)
 	}
-	v := &validated{servingNames: slices.Clone(f.ServingNames), maxTokenAge: 24 * time.Hour}
+	v := &validated{servingNames: slices.Clone(f.ServingNames), maxTokenAge: 24 * time.Hour, maxPolicyAge: 24 * time.Hour}
 
 	dir := f.DataDir
 	if dir == "" {
@@ -219,6 +223,12 @@ func Resolve(f File) (Config, error) {
 			bad("tokens.maxExpirationSeconds", "must be between 600 and 31536000")
 		}
 		v.maxTokenAge = time.Duration(s) * time.Second
+	}
+	if s := f.PolicySnapshots.MaxAgeSeconds; s != 0 {
+		if s < 600 || s > 2592000 {
+			bad("policySnapshots.maxAgeSeconds", "must be between 600 and 2592000")
+		}
+		v.maxPolicyAge = time.Duration(s) * time.Second
 	}
 	authentication(bad, f.Authentication)
 	v.authentication = f.Authentication

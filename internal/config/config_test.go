@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen() != "127.0.0.1:7443" || !filepath.IsAbs(c.DataDir()) || c.MaxTokenAge() != 24*time.Hour || !c.RootKeyIsOurs() {
+	if c.Listen() != "127.0.0.1:7443" || !filepath.IsAbs(c.DataDir()) || c.MaxTokenAge() != 24*time.Hour || c.MaxPolicyAge() != 24*time.Hour || !c.RootKeyIsOurs() {
 		t.Fatalf("unexpected defaults: %q %q %v", c.Listen(), c.DataDir(), c.MaxTokenAge())
 	}
 }
@@ -56,8 +56,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		"no version":         {"kind: Configuration\n", []string{"apiVersion:"}},
 		"other kind":         {"apiVersion: config.gatehouse.dev/v1alpha1\nkind: Pod\n", []string{"kind:"}},
 		"every fault at once": {
-			head + "listen: nonsense\nlog: {level: loud, format: xml}\ntokens: {maxExpirationSeconds: 5, issuer: \"http://x\"}\n",
-			[]string{"listen:", "log.level:", "log.format:", "tokens.maxExpirationSeconds:", "tokens.issuer:"},
+			head + "listen: nonsense\nlog: {level: loud, format: xml}\ntokens: {maxExpirationSeconds: 5, issuer: \"http://x\"}\npolicySnapshots: {maxAgeSeconds: 2592001}\n",
+			[]string{"listen:", "log.level:", "log.format:", "tokens.maxExpirationSeconds:", "tokens.issuer:", "policySnapshots.maxAgeSeconds:"},
 		},
 		"clear text etcd": {head + "storage: {etcd: {endpoints: [\"http://127.0.0.1:2379\"]}}\n", []string{"storage.etcd.endpoints[0]:", "storage.etcd.caFile:", "storage.etcd.keyFile:"}},
 		"missing file":    {head + "audit: {policyFile: /does/not/exist}\n", []string{"audit.policyFile:"}},

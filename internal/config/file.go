@@ -26,6 +26,8 @@ type File struct {
 	Storage Storage `json:"storage,omitempty"`
 	// Tokens says what the control plane mints.
 	Tokens Tokens `json:"tokens,omitempty"`
+	// PolicySnapshots is what sites decide by themselves.
+	PolicySnapshots PolicySnapshots `json:"policySnapshots,omitempty"`
 	// Authentication says whom the control plane believes beside itself.
 	Authentication Authentication `json:"authentication,omitempty"`
 	// Audit says what is recorded.
@@ -71,6 +73,15 @@ type Tokens struct {
 	// MaxExpirationSeconds caps the life of tokens, from 600 (10 minutes) to
 	// 31536000 (a year). Default: 86400.
 	MaxExpirationSeconds int64 `json:"maxExpirationSeconds,omitempty"`
+}
+
+// PolicySnapshots says how long a site may decide by itself.
+type PolicySnapshots struct {
+	// MaxAgeSeconds is how long a local decision point goes on deciding when it
+	// hears nothing of the control plane, from 600 (10 minutes) to 2592000 (30
+	// days). A local decision point may be told to stop earlier. Default:
+	// 86400.
+	MaxAgeSeconds int64 `json:"maxAgeSeconds,omitempty"`
 }
 
 // Authentication says whom the control plane believes beside itself. Further

@@ -170,6 +170,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
+	local, err := openLocalDecisions(ctx, o.Config, st, policy, authorizer.Ready, who.index, now, log)
+	if err != nil {
+		return err
+	}
+
 	// The frame.
 	var mapper kindMapper
 	theMapper := func() kindMapper { return mapper }
@@ -285,7 +290,7 @@ func Run(ctx context.Context, o Options) error {
 	work.start("key changes", func() error {
 		return blobs.Follow(ctx, func() {
 			// What another replica rotated or revoked counts here at once.
-			for _, refresh := range append(append(trust.refreshers(), who.refreshers()...), tokenKeys.Refresh, checkpoints.Refresh) {
+			for _, refresh := range append(append(trust.refreshers(), who.refreshers()...), tokenKeys.Refresh, checkpoints.Refresh, local.ring.Refresh) {
 				if err := refresh(ctx); err != nil && ctx.Err() == nil {
 					log.Warn("keys not read", "error", err)
 				}
@@ -294,7 +299,8 @@ func Run(ctx context.Context, o Options) error {
 	})
 	work.start("open requests", func() error { return open.Run(ctx) })
 	work.start("ban status", func() error { return beyond.report(ctx, frame) })
-	work.start("site status", func() error { return reportDoors(ctx, frame, directory, log) })
+	work.start("site status", func() error { return reportDoors(ctx, frame, directory, local, now, log) })
+	local.run(ctx, work)
 
 	// The one listener.
 	if err := registry.Register(who.providers); err != nil {
@@ -309,12 +315,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
 	lane, err := fastlane.New(fastlane.Config{
 		Frame:        open.Handler(authZEN),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
-		Sites:        siteDoors{Directory: directory, access: authorizer, status: beyond.status},
-		Recorder:     record, Batch: record, SiteTokens: who.siteTokens,
+		Sites:        doors,
+		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
+		Recorder: record, Batch: record, SiteTokens: who.siteTokens,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ func sweep(ctx context.Context, chain *authn.Chain) error {
 
 // reportDoors writes when each site used its doors into the site's status,
 // twice a minute at most: it is for people, and etcd is not for heartbeats.
-func reportDoors(ctx context.Context, frame *kubeapi.Frame, directory *federation.Directory, log *slog.Logger) error {
+func reportDoors(ctx context.Context, frame *kubeapi.Frame, directory *federation.Directory, local *localDecisions, now func() time.Time, log *slog.Logger) error {
 	tick := time.NewTicker(30 * time.Second)
 	defer tick.Stop()
 	for {
@@ -96,12 +96,14 @@ func reportDoors(ctx context.Context, frame *kubeapi.Frame, directory *federatio
 			return nil
 		case <-tick.C:
 		}
+		followers := local.Followers()
 		for site, uses := range directory.TakeHeard() {
 			err := frame.Modify(ctx, sites, "status", "", site, func(o resource.Object) error {
 				status := &o.(*federationapi.Site).Status
 				for _, use := range uses {
 					setDoor(status, use)
 				}
+				setFollowers(status, followers[site], now())
 				return nil
 			})
 			if err != nil && ctx.Err() == nil {

@@ -129,6 +129,12 @@ type SiteStatus struct {
 	// +listType=map
 	// +listMapKey=name
 	Doors []SiteDoor `json:"doors,omitempty"`
+	// followers lists the local decision points of the site, and by which
+	// policy each decides. One that was not heard of for a day is left out.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	Followers []SiteFollower `json:"followers,omitempty"`
 	// limits lists what the control plane cannot enforce at this site.
 	// +optional
 	// +listType=map
@@ -139,9 +145,26 @@ type SiteStatus struct {
 // SiteDoor is the use that a site makes of one of its doors.
 type SiteDoor struct {
 	// name of the door as in its URL: authenticate, authorize/deny, authorize,
-	// audit, admit, images, journal, objects, reports.
+	// audit, admit, images, journal, keys, objects, reports, sign, snapshot,
+	// snapshot/ack.
 	Name string `json:"name"`
 	// lastHeard is when the site last used the door.
+	// +optional
+	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
+}
+
+// SiteFollower is a local decision point of a site.
+type SiteFollower struct {
+	// name by which it follows, usually that of its host.
+	Name string `json:"name"`
+	// sequence of the policy that it decides by, as it said last. Sequences
+	// only rise.
+	// +optional
+	Sequence int64 `json:"sequence,omitempty"`
+	// policyTime is when that policy was signed.
+	// +optional
+	PolicyTime *metav1.Time `json:"policyTime,omitempty"`
+	// lastHeard is when it said so.
 	// +optional
 	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
 }

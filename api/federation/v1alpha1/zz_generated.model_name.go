@@ -36,6 +36,11 @@ func (in SiteDoor) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SiteFollower) OpenAPIModelName() string {
+	return "dev.gatehouse.federation.v1alpha1.SiteFollower"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in SiteKeyRotation) OpenAPIModelName() string {
 	return "dev.gatehouse.federation.v1alpha1.SiteKeyRotation"
 }

@@ -84,6 +84,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		federationv1alpha1.SiteCredentialSpec{}.OpenAPIModelName():             schema_gatehouse_api_federation_v1alpha1_SiteCredentialSpec(ref),
 		federationv1alpha1.SiteCredentialStatus{}.OpenAPIModelName():           schema_gatehouse_api_federation_v1alpha1_SiteCredentialStatus(ref),
 		federationv1alpha1.SiteDoor{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref),
+		federationv1alpha1.SiteFollower{}.OpenAPIModelName():                   schema_gatehouse_api_federation_v1alpha1_SiteFollower(ref),
 		federationv1alpha1.SiteKeyRotation{}.OpenAPIModelName():                schema_gatehouse_api_federation_v1alpha1_SiteKeyRotation(ref),
 		federationv1alpha1.SiteKeyRotationSpec{}.OpenAPIModelName():            schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationSpec(ref),
 		federationv1alpha1.SiteKeyRotationStatus{}.OpenAPIModelName():          schema_gatehouse_api_federation_v1alpha1_SiteKeyRotationStatus(ref),
@@ -3321,7 +3322,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name of the door as in its URL: authenticate, authorize/deny, authorize, audit, admit, images, journal, objects, reports.",
+							Description: "name of the door as in its URL: authenticate, authorize/deny, authorize, audit, admit, images, journal, keys, objects, reports, sign, snapshot, snapshot/ack.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -3330,6 +3331,49 @@ func schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref common.ReferenceCallb
 					"lastHeard": {
 						SchemaProps: spec.SchemaProps{
 							Description: "lastHeard is when the site last used the door.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"name"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_federation_v1alpha1_SiteFollower(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SiteFollower is a local decision point of a site.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name by which it follows, usually that of its host.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"sequence": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sequence of the policy that it decides by, as it said last. Sequences only rise.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"policyTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "policyTime is when that policy was signed.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastHeard": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastHeard is when it said so.",
 							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -3658,6 +3702,27 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 							},
 						},
 					},
+					"followers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"name",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "followers lists the local decision points of the site, and by which policy each decides. One that was not heard of for a day is left out.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(federationv1alpha1.SiteFollower{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 					"limits": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{
@@ -3683,7 +3748,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 			},
 		},
 		Dependencies: []string{
-			federationv1alpha1.SiteDoor{}.OpenAPIModelName(), federationv1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
+			federationv1alpha1.SiteDoor{}.OpenAPIModelName(), federationv1alpha1.SiteFollower{}.OpenAPIModelName(), federationv1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	maxCredentials = 16
 	maxConditions  = 32
 	maxLimits      = 64
+	maxFollowers   = 64
 	maxMessage     = 1024 // bytes of the message of a limit
 
 	certificateID = "X509SHA256="
@@ -33,7 +34,7 @@ var (
 	modes           = []federationv1alpha1.SiteMode{federationv1alpha1.SiteDeny, federationv1alpha1.SiteFull, federationv1alpha1.SiteObserve}
 	rbacModes       = []federationv1alpha1.SiteRBAC{federationv1alpha1.SiteRBACNone, federationv1alpha1.SiteRBACShared}
 	failurePolicies = []federationv1alpha1.SiteFailurePolicy{federationv1alpha1.SiteFailureDeny, federationv1alpha1.SiteFailureNoOpinion}
-	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "objects", "reports"}
+	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack"}
 )
 
 // controlPlane is how policies name the control plane itself where they name
@@ -145,6 +146,20 @@ func validateStatus(s, _ *federationv1alpha1.Site) field.ErrorList {
 		}
 		seen[door.Name] = true
 		errs = append(errs, oneOf(at, door.Name, doors)...)
+	}
+	if n := len(s.Status.Followers); n > maxFollowers {
+		return append(errs, field.TooMany(path.Child("followers"), n, maxFollowers))
+	}
+	clear(seen)
+	for i, f := range s.Status.Followers {
+		at := path.Child("followers").Index(i).Child("name")
+		if f.Name == "" || len(f.Name) > 253 {
+			errs = append(errs, field.Invalid(at, f.Name, "must have 1 to 253 characters"))
+		}
+		if seen[f.Name] {
+			errs = append(errs, field.Duplicate(at, f.Name))
+		}
+		seen[f.Name] = true
 	}
 	if n := len(s.Status.Limits); n > maxLimits {
 		return append(errs, field.TooMany(path.Child("limits"), n, maxLimits))
