@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
 
@@ -21,6 +22,9 @@ type Config struct {
 	// Now is the time by which policies and bans begin and end; time.Now if
 	// nil.
 	Now func() time.Time
+	// Nodes answers for the nodes of the control plane what bindings and
+	// policies do not; nil gives nodes no rights of their own.
+	Nodes *nodegraph.Graph
 }
 
 // Authorizer answers questions about rights. It is safe for concurrent use.
@@ -56,7 +60,7 @@ func (a *Authorizer) Decide(_ context.Context, subject Subject, q authz.Request)
 		return Decision{}, err
 	}
 	q.Time = a.config.Now()
-	return decide(a.config.Policy.Snapshot(), &subject, q), nil
+	return a.orNode(decide(a.config.Policy.Snapshot(), &subject, q), &subject, &q), nil
 }
 
 // decide is Decide on one state of the policy, for questions that are asked

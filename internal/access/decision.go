@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 )
 
 // Subject is somebody whose rights are asked about, as authentication (and
@@ -25,6 +26,9 @@ func (s *Subject) isSuperuser() bool { return slices.Contains(s.Groups, Superuse
 type Decision struct {
 	engine authz.Decision
 	ruling ruling
+	// node and verdict are set byNode.
+	node    string
+	verdict nodegraph.Verdict
 }
 
 // ruling is what this package adds to the engine's answer.
@@ -35,6 +39,7 @@ const (
 	bySuperuser
 	byReservedName
 	byLength
+	byNode
 )
 
 // MaxAttribute is the length in bytes of the longest user, group, verb,
@@ -56,6 +61,11 @@ func (d Decision) Effect() authz.Effect {
 		return authz.Allow
 	case byReservedName, byLength:
 		return authz.Deny
+	case byNode:
+		if d.verdict.Allowed() {
+			return authz.Allow
+		}
+		return authz.NoOpinion
 	default:
 		return d.engine.Effect()
 	}
@@ -77,6 +87,8 @@ func (d Decision) Reason() string {
 		return reservedNameReason
 	case byLength:
 		return lengthReason
+	case byNode:
+		return d.verdict.Reason(d.node)
 	default:
 		return d.engine.Reason()
 	}

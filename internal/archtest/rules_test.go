@@ -22,6 +22,7 @@ type rule struct {
 var domains = []string{
 	"authz",
 	"internal/access",
+	"internal/admission",
 	"internal/audit",
 	"internal/authn",
 	"internal/fault",

@@ -38,8 +38,10 @@ type Config struct {
 
 	Authenticate Authenticate
 	Authorizer   Authorizer
-	Recorder     audit.Recorder
-	AuditPolicy  AuditPolicy
+	// Admit is asked, in this order, about every change that is allowed.
+	Admit       []Admit
+	Recorder    audit.Recorder
+	AuditPolicy AuditPolicy
 	// Fresh returns an error, of kind Unavailable, while no decision can be
 	// made; every request is then refused with 503.
 	Fresh func() error
@@ -121,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Frame, error) {
 			return cache.NewSharedIndexInformer(listWatch{ns}, &corev1.Namespace{}, resync, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		})
 	}
-	gc.AdmissionControl, err = admissionChain(ctx, f.loop.config(), f.shared, frameAuthorizer{cfg.Authorizer}, restMapper(cfg.Kinds), gc.EffectiveVersion)
+	gc.AdmissionControl, err = admissionChain(ctx, f.loop.config(), f.shared, frameAuthorizer{cfg.Authorizer}, restMapper(cfg.Kinds), gc.EffectiveVersion, cfg.Admit)
 	if err != nil {
 		return nil, err
 	}

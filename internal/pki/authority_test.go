@@ -125,7 +125,7 @@ func TestProfiles(t *testing.T) {
 	serving, err1 := PrepareServing(localNames(), key.Public(), 0)
 	admin, err2 := PrepareAdmin(Client{User: "admin", Groups: []string{"system:masters"}, Public: key.Public()})
 	client, err3 := PrepareClient(Client{User: "alice@example.org", Groups: []string{"a b", "b"}, Public: key.Public(), Validity: time.Hour})
-	node, err4 := PrepareNode("worker-1.example", key.Public(), 0)
+	node, err4 := PrepareNode("worker-1.example", "", key.Public(), 0)
 	site, err5 := PrepareSite("berlin", key.Public(), 0)
 	proxy, err6 := PrepareFrontProxy("front-proxy", key.Public(), 0)
 	cases := map[string]struct {
@@ -290,8 +290,9 @@ func TestLint(t *testing.T) {
 		{"sites group as admin", admin("a", "system:masters", "system:sites"), "is reserved"},
 		{"masters as admin", admin("a", "system:masters"), ""},
 		{"reserved front proxy", func() error { _, err := PrepareFrontProxy("system:x", good, 0); return err }, "is reserved"},
-		{"node with a colon", func() error { _, err := PrepareNode("a:b", good, 0); return err }, "node: must be"},
-		{"empty node", func() error { _, err := PrepareNode("", good, 0); return err }, "node: must be"},
+		{"node with a colon", func() error { _, err := PrepareNode("a:b", "", good, 0); return err }, "node: must be"},
+		{"pool with a colon", func() error { _, err := PrepareNode("a", "b:c", good, 0); return err }, "pool: must be"},
+		{"empty node", func() error { _, err := PrepareNode("", "", good, 0); return err }, "node: must be"},
 
 		{"site", site("berlin-2"), ""},
 		{"longest site", site(strings.Repeat("a", 63)), ""},

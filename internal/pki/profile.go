@@ -21,6 +21,7 @@ const (
 	mastersGroup   = "system:masters"
 	nodeUserPrefix = "system:node:"
 	nodesGroup     = "system:nodes"
+	nodePoolPrefix = "system:node-pool:"
 	siteURIPrefix  = "gatehouse:site:"
 )
 
@@ -83,12 +84,19 @@ func PrepareClient(c Client) (*Prepared[keys.ClientCA], error) {
 }
 
 // PrepareNode is the profile of the node of that name: 90 days by default, a
-// year at most.
-func PrepareNode(node string, public crypto.PublicKey, validity time.Duration) (*Prepared[keys.ClientCA], error) {
-	user := nodeUserPrefix + node
-	return prepare[keys.ClientCA](subject(user, []string{nodesGroup}), public, limits{validity, 90 * day, maxValidity},
-		objectName("node", node), noReservedNames(user, nodesGroup))
+// year at most. pool is the pool of nodes that it belongs to, or empty.
+func PrepareNode(node, pool string, public crypto.PublicKey, validity time.Duration) (*Prepared[keys.ClientCA], error) {
+	user, groups, checks := nodeUserPrefix+node, []string{nodesGroup}, []check{objectName("node", node)}
+	if pool != "" {
+		groups = append(groups, nodePoolPrefix+pool)
+		checks = append(checks, objectName("pool", pool))
+	}
+	return prepare[keys.ClientCA](subject(user, groups), public, limits{validity, 90 * day, maxValidity},
+		append(checks, noReservedNames(append(groups, user)...))...)
 }
+
+// LongestNode is how long a node's certificate is good at most.
+const LongestNode = maxValidity
 
 // PrepareSite is the profile by which the site of that name is recognised, and
 // nothing else: a year by default and at most.

@@ -20,6 +20,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -153,7 +154,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	authorizer, err := access.New(access.Config{Policy: policy, Fresh: func() error {
+	graph := &nodegraph.Graph{}
+	authorizer, err := access.New(access.Config{Policy: policy, Nodes: graph, Fresh: func() error {
 		if age := st.monitor.Age(); age > maxStale {
 			return fault.New(fault.Unavailable, "policy may be out of date: etcd has confirmed nothing for five seconds")
 		}
@@ -214,6 +216,7 @@ func Run(ctx context.Context, o Options) error {
 		Audiences:       []string{apiAudience},
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
+		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers)},
 		Recorder:        record,
 		AuditPolicy:     books.raised,
 		Notes:           who.providers.notes,
@@ -252,6 +255,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
+	flow.follow(ctx, pods, podGraph{graph})
+	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
+	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
 	books.follow(ctx, flow)
 
@@ -281,6 +287,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
+	work.start("node certificates", func() error { nodeCertificates.run(ctx); return nil })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
 	trust.run(ctx, work, chain)

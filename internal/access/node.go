@@ -1,0 +1,25 @@
+package access
+
+import (
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+)
+
+// orNode adds to what the engine decided what the subject may do because it is
+// a node. A deny stands; otherwise the rules of nodes come before bindings, as
+// in --authorization-mode=Node,RBAC, so that the reason says by which of the two
+// a node got at something.
+func (a *Authorizer) orNode(d Decision, subject *Subject, q *authz.Request) Decision {
+	if a.config.Nodes == nil || d.ruling != byEngine || d.Denied() {
+		return d
+	}
+	node, is := nodegraph.NodeOf(subject.Name, subject.Groups)
+	if !is {
+		return d
+	}
+	v := a.config.Nodes.Decide(node, q)
+	if !v.Allowed() && d.Allowed() {
+		return d
+	}
+	return Decision{engine: d.engine, ruling: byNode, node: node, verdict: v}
+}

@@ -1,0 +1,59 @@
+package server
+
+import (
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/admission/noderestriction"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// podGraph follows pods into what nodes may read.
+type podGraph struct{ to *nodegraph.Graph }
+
+var _ kubeapi.Sink = podGraph{}
+
+func (g podGraph) Replace(objs []resource.Object) error {
+	sources := make([]nodegraph.Source, 0, len(objs))
+	for _, o := range objs {
+		if s, ok := nodegraph.FromPod(o.(*corev1.Pod)); ok {
+			sources = append(sources, s)
+		}
+	}
+	g.to.Replace(nodegraph.Pod, sources)
+	return nil
+}
+
+func (g podGraph) Put(o resource.Object) error {
+	if s, ok := nodegraph.FromPod(o.(*corev1.Pod)); ok {
+		g.to.Put(s)
+		return nil
+	}
+	return g.Delete(o)
+}
+
+func (g podGraph) Delete(o resource.Object) error {
+	g.to.Delete(nodegraph.Object{Kind: nodegraph.Pod, Namespace: o.GetNamespace(), Name: o.GetName()})
+	return nil
+}
+
+// restrictNodes looks at what nodes write, with the objects as etcd has them.
+func restrictNodes(obj *objects, answers reviews) kubeapi.Admit {
+	rules := &noderestriction.Rules{
+		Pod: func(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+			return obj.pod(ctx, namespace, name)
+		},
+		Node: func(ctx context.Context, name string) (*corev1.Node, error) {
+			o, err := obj.frame.Get(ctx, nodes, "", name)
+			if err != nil {
+				return nil, err
+			}
+			return o.(*corev1.Node), nil
+		},
+		Permit: answers.Permit,
+	}
+	return rules.Admit
+}
