@@ -63,7 +63,7 @@ Start with "gatehouse serve".`,
 		checkCommand(),
 		siteCommand(),
 		revokeCommand(), canICommand(), whoCanCommand(), explainCommand(),
-		tokensCommand(),
+		keysCommand(), tokensCommand(),
 		auditCommand(),
 		adminCommand(),
 	)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn/accesskey"
 )
 
 // Redacted replaces every value that was cut out.
@@ -42,6 +44,7 @@ var builtinRules = []RedactRule{
 	}},
 	{Group: "authentication.k8s.io", Kind: "TokenRequest", Resource: "serviceaccounts", Subresource: "token", Paths: []string{"status.token"}},
 	{Group: "authentication.k8s.io", Kind: "TokenReview", Resource: "tokenreviews", Paths: []string{"spec.token"}},
+	{Group: "identity.gatehouse.dev", Kind: "AccessKey", Resource: "accesskeys", Paths: []string{"status.secret"}},
 	{Group: "client.authentication.k8s.io", Kind: "ExecCredential", Paths: []string{"status.token", "status.clientKeyData"}},
 }
 
@@ -104,7 +107,7 @@ func splitPath(p string) ([]string, error) {
 // Redact cuts every secret out of e's bodies and URI, in place, and leaves the
 // bodies as compact JSON. A body that does not parse is withheld as a whole.
 func (r *Redactor) Redact(e *Event) {
-	e.RequestURI = redactURI(e.RequestURI)
+	e.RequestURI = accesskey.CutFrom(redactURI(e.RequestURI), Redacted)
 	if e.ResponseStatus != nil && len(e.ResponseStatus.Metadata)+len(e.ResponseStatus.Details) > 0 {
 		s := *e.ResponseStatus
 		s.Metadata, s.Details = compactOrNil(s.Metadata), compactOrNil(s.Details)

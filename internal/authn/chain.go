@@ -179,6 +179,9 @@ func New(cfg Config) (*Chain, error) {
 		c.bootstrap = c.newBootstrap(cfg.BootstrapTokens)
 	}
 	if cfg.AccessKeys != nil {
+		if cfg.Objects == nil {
+			return nil, errors.New("authn: access keys need objects, so that those of service accounts end with them")
+		}
 		c.accessKeys = c.newAccessKeys(cfg.AccessKeys)
 	}
 	return c, nil

@@ -14,7 +14,7 @@
 //   - serviceaccount.go: tokens of our issuers, and the objects they are bound to
 //   - legacy.go: tokens in Secrets, which never expire
 //   - bootstrap.go: tokens with which a host or a cluster joins
-//   - key.go: opaque secrets of doors that speak other protocols
+//   - key.go: opaque secrets of doors that speak other protocols, and their sessions
 //   - provider.go: tokens of identity providers that the operator configured
 //   - requestheader.go: users that an authenticating proxy vouches for
 //   - ban.go: what every credential passes last, remembered or not

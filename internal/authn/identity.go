@@ -46,6 +46,10 @@ const (
 	ExtraNodeUID      = "authentication.kubernetes.io/node-uid"
 	// ExtraContainerName is ours: a token can be bound to one container.
 	ExtraContainerName = "authentication.gatehouse.dev/container-name"
+	// ExtraAttestationPrefix begins the keys of what a token attests.
+	ExtraAttestationPrefix = "attestation.authentication.kubernetes.io/"
+	// ExtraKeyNamespace is the namespace that an access key belongs to.
+	ExtraKeyNamespace = "authentication.gatehouse.dev/key-namespace"
 )
 
 // AnnotationStaleToken marks, in an audit event, a token used after the time
@@ -98,6 +102,7 @@ func (v *verified) stamp() uint32 { return v.at }
 type sharedClaims struct {
 	audiences         []string
 	nodeName, nodeUID string
+	attested          string
 	// asked are the audiences that a provider was asked for; nil where the
 	// credential itself says what it is good for.
 	asked []string
@@ -152,6 +157,9 @@ func (i Identity) Extra() map[string][]string {
 	}
 	if b.container != "" {
 		extra[ExtraContainerName] = []string{b.container}
+	}
+	if i.v.shared.attested != "" {
+		extra[claimAttested] = []string{i.v.shared.attested}
 	}
 	if i.v.shared.nodeName != "" {
 		extra[ExtraNodeName] = []string{i.v.shared.nodeName}

@@ -158,7 +158,12 @@ func TestAccessKeys(t *testing.T) {
 	if uses := keys.uses.Drain(); len(uses) != 0 {
 		t.Errorf("a refused key counts as used: %v", uses)
 	}
-	robot, _ := add(accesskey.Request{User: "system:serviceaccount:ns:robot", Groups: []string{"ignored"}})
+	w.put(authn.ServiceAccountObject, "ns", "robot", "robot-uid", time.Time{})
+	robot, _ := add(accesskey.Request{User: "system:serviceaccount:ns:robot", UID: "robot-uid", Groups: []string{"ignored"}})
+	earlier, _ := add(accesskey.Request{User: "system:serviceaccount:ns:robot", UID: "earlier-uid"})
+	w.refused(earlier, authn.Ended, "keystone")
+	gone, _ := add(accesskey.Request{User: "system:serviceaccount:ns:gone", UID: "gone-uid"})
+	w.refused(gone, authn.Ended, "keystone")
 	if id := w.accepted(robot, "keystone"); !slices.Equal(id.Groups(), []string{"system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"}) {
 		t.Errorf("groups %q", id.Groups())
 	}
@@ -184,9 +189,69 @@ func TestAccessKeys(t *testing.T) {
 	}
 	w.refused(text[:21]+wrong+text[22:], authn.UnknownKey, "keystone")
 	w.refused("ghk_"+strings.Repeat("a", 16)+"_"+strings.Repeat("a", 52), authn.UnknownKey, "keystone")
-	record.Revoked = w.clock.now()
+	record.Revoked = true
 	keys.records[record.ID] = record
 	w.refused(text, authn.Ended, "keystone")
 	w.clock.advance(time.Hour)
 	w.refused(robot, authn.Expired, "keystone")
+}
+
+// A session ends with what it was opened with: revoked, deleted, expired or
+// banned, however many sessions lie between.
+func TestSessionsEndWithTheirOpener(t *testing.T) {
+	t.Parallel()
+	keys := &keyring{records: map[string]accesskey.Record{}}
+	w := newWorld(t, func(c *authn.Config) { c.AccessKeys = keys })
+	open := func(by string, lifetime time.Duration) (string, accesskey.Record) {
+		t.Helper()
+		text, record, err := accesskey.New(accesskey.Request{User: "jane", Audience: "keystone", Namespace: "project", OpenedBy: by, Lifetime: lifetime}, w.clock.now())
+		must(t, err)
+		keys.records[record.ID] = record
+		return text.Reveal(), record
+	}
+	_, key := open("", time.Hour)
+	first, session := open(key.CredentialID(), 2*time.Hour)
+	second, _ := open(session.CredentialID(), 2*time.Hour)
+	byToken, _ := open("JTI=1", 2*time.Hour)
+	all := func(check func(text string)) {
+		t.Helper()
+		for _, text := range []string{first, second} {
+			check(text)
+		}
+	}
+	good := func(text string) { t.Helper(); w.accepted(text, "keystone") }
+	// A refusal is remembered for a second.
+	forget := func() { w.clock.advance(2 * time.Second) }
+	all(good)
+	good(byToken)
+
+	must(t, w.bans.Replace([]authn.Ban{{Name: "b", Credential: key.CredentialID()}}))
+	all(func(text string) { t.Helper(); w.refused(text, authn.Banned, "keystone") })
+	must(t, w.bans.Replace([]authn.Ban{{Name: "b", Credential: "JTI=1"}}))
+	all(good)
+	w.refused(byToken, authn.Banned, "keystone")
+	must(t, w.bans.Replace(nil))
+	good(byToken)
+
+	revoked := key
+	revoked.Revoked = true
+	keys.records[key.ID] = revoked
+	all(func(text string) { t.Helper(); w.refused(text, authn.Ended, "keystone") })
+	keys.records[key.ID] = key
+	forget()
+	all(good)
+	delete(keys.records, key.ID)
+	all(func(text string) { t.Helper(); w.refused(text, authn.Ended, "keystone") })
+	keys.records[key.ID] = key
+	forget()
+	w.clock.advance(time.Hour)
+	all(func(text string) { t.Helper(); w.refused(text, authn.Ended, "keystone") })
+
+	// A ring of sessions that name each other is no opener.
+	a, ra := open("", time.Hour)
+	rb := ra
+	rb.ID, rb.OpenedBy = strings.Repeat("b", 16), ra.CredentialID()
+	ra.OpenedBy = rb.CredentialID()
+	keys.records[ra.ID], keys.records[rb.ID] = ra, rb
+	w.refused(a, authn.Malformed, "keystone")
 }

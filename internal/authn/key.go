@@ -45,10 +45,82 @@ func (c *Chain) newAccessKeys(keys AccessKeys) *source {
 		if err != nil {
 			return nil, refuseBecause(ReservedName, "access key "+id, err)
 		}
+		if err := c.checkKeyAccount(ctx, who, now); err != nil {
+			return nil, err
+		}
+		if err := c.checkOpener(ctx, keys, record, now); err != nil {
+			return nil, err
+		}
 		keys.Used(id, now)
 		return &verified{who: who, src: src, shared: &sharedClaims{audiences: []string{record.Audience}}, expires: record.NotAfter.Unix(), once: true}, nil
 	}
 	return src
+}
+
+// checkKeyAccount ends a key of a service account with the account.
+func (c *Chain) checkKeyAccount(ctx context.Context, who *account, now time.Time) error {
+	if who.serviceAccount == "" {
+		return nil
+	}
+	key := ObjectKey{ServiceAccountObject, who.namespace, who.serviceAccount}
+	state, found, err := c.objects.Object(ctx, key)
+	if err == nil && found && state.UID != who.uid {
+		state, found, err = c.confirmObject(ctx, key, state)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !found || !state.Deleted.IsZero() && !now.Before(state.Deleted) || state.UID != who.uid:
+		return refuse(Ended, "access key: service account %s/%s has been deleted", who.namespace, who.serviceAccount)
+	}
+	return nil
+}
+
+// maxOpeners bounds how many sessions can have been opened with one another.
+const maxOpeners = 4
+
+// checkOpener ends a session with the credential that it was opened with: with
+// a key that was revoked, deleted or banned, and with any credential that is
+// banned.
+func (c *Chain) checkOpener(ctx context.Context, keys AccessKeys, record accesskey.Record, now time.Time) error {
+	for range maxOpeners {
+		if record.OpenedBy == "" {
+			return nil
+		}
+		if err := c.bans.refuseCredential(c.bans.current.Load(), record.OpenedBy, now); err != nil {
+			return err
+		}
+		id, isKey := strings.CutPrefix(record.OpenedBy, accesskey.CredentialPrefix)
+		if !isKey {
+			return nil
+		}
+		opener, found, err := keys.AccessKey(ctx, id)
+		switch {
+		case err != nil:
+			return err
+		case !found || opener.Revoked || !now.Before(opener.NotAfter):
+			return refuse(Ended, "session: the access key %q that it was opened with has ended", id)
+		}
+		record = opener
+	}
+	return refuse(Malformed, "session: opened through too many others")
+}
+
+// CheckKeySubject reports why no key can speak for a record's subject, or nil.
+func CheckKeySubject(record accesskey.Record) error {
+	_, err := keyAccount(record)
+	return err
+}
+
+// KeyGroups returns those of a caller's groups that a key can carry.
+func KeyGroups(groups []string) []string {
+	var out []string
+	for _, group := range groups {
+		if group != "" && !isReserved(group) {
+			out = append(out, group)
+		}
+	}
+	return out
 }
 
 func accessKeyReason(err error) Reason {
@@ -66,7 +138,8 @@ func accessKeyReason(err error) Reason {
 // account, whose groups follow from its name, or for a person; it never gives
 // one of the other names that our own policy has a meaning for.
 func keyAccount(record accesskey.Record) (*account, error) {
-	a := account{name: record.User, uid: record.UID, groups: record.Groups, credential: "KEY=" + record.ID}
+	a := account{name: record.User, uid: record.UID, groups: record.Groups, credential: record.CredentialID(),
+		extra: map[string][]string{ExtraKeyNamespace: {record.Namespace}}}
 	if rest, ok := strings.CutPrefix(record.User, serviceAccountUser); ok {
 		namespace, name, ok := strings.Cut(rest, ":")
 		if !ok || namespace == "" || name == "" || strings.Contains(name, ":") {
@@ -80,4 +153,28 @@ func keyAccount(record accesskey.Record) (*account, error) {
 		return nil, err
 	}
 	return newAccount(a)
+}
+
+// KeyHolder returns whom a key speaks for as long as it is good, or the
+// refusal that its holder would get. It proves nothing about a caller: it is
+// for questions about keys.
+func (c *Chain) KeyHolder(ctx context.Context, record accesskey.Record) (Identity, error) {
+	now := c.now()
+	switch {
+	case c.accessKeys == nil:
+		return Identity{}, refuse(UnknownIssuer, "access keys are not accepted")
+	case record.Revoked:
+		return Identity{}, refuseBecause(Ended, "access key "+record.ID, accesskey.ErrRevoked)
+	case !now.Before(record.NotAfter):
+		return Identity{}, refuseBecause(Expired, "access key "+record.ID, accesskey.ErrExpired)
+	}
+	who, err := keyAccount(record)
+	if err != nil {
+		return Identity{}, refuseBecause(ReservedName, "access key "+record.ID, err)
+	}
+	if err := c.checkKeyAccount(ctx, who, now); err != nil {
+		return Identity{}, err
+	}
+	id := Identity{v: &verified{who: who, src: c.accessKeys, expires: record.NotAfter.Unix(), once: true}}
+	return id, c.bans.refuse(id, now)
 }

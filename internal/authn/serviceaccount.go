@@ -81,9 +81,9 @@ func (c *Chain) remembered(src *source, key *jws.Key, claims claims) (*verified,
 	if err != nil {
 		return nil, refuseBecause(ReservedName, "service account token", err)
 	}
-	parts := append([]string{claims.nodeName, claims.nodeUID}, claims.audiences...)
+	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested}, claims.audiences...)
 	shared, err := c.shared.get(joinKey(parts...), func() (*sharedClaims, error) {
-		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID)}
+		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested)}
 		for _, audience := range claims.audiences {
 			out.audiences = append(out.audiences, strings.Clone(audience))
 		}
@@ -103,13 +103,17 @@ type claims struct {
 	expires, notBefore, issuedAt   int64
 	namespace, account, accountUID string
 	nodeName, nodeUID              string
-	bound                          boundClaims
+	// attested is the API group about which the bearer may ask webhooks.
+	attested string
+	bound    boundClaims
 }
 
 // Names of claims.
 const (
 	claimKubernetes = "kubernetes.io"
 	claimGatehouse  = "gatehouse.dev"
+	// claimAttested is the one attestation that Kubernetes knows (KEP-6060).
+	claimAttested = ExtraAttestationPrefix + "admissionReviewAPIGroups"
 )
 
 // Bounds on claims.
@@ -156,6 +160,9 @@ func readClaims(payload []byte) (claims, error) {
 	}
 	if ours := r.optional(v, claimGatehouse); ours.Kind != strictjson.None {
 		out.bound.container = r.text(ours, "container")
+	}
+	if facts := r.optional(own, "attestations"); facts.Kind != strictjson.None {
+		out.attested = r.only(facts, claimAttested)
 	}
 	switch {
 	case r.bad != "":
@@ -223,6 +230,16 @@ func (r *claimReader) maybe(v strictjson.Value, name string) string {
 		r.fail(name)
 	}
 	return m.Text
+}
+
+// only reads an array of one text.
+func (r *claimReader) only(v strictjson.Value, name string) string {
+	m := v.Get(name)
+	if m.Kind != strictjson.Array || len(m.Items) != 1 || m.Items[0].Kind != strictjson.String || m.Items[0].Text == "" || len(m.Items[0].Text) > maxClaim {
+		r.fail(name)
+		return ""
+	}
+	return m.Items[0].Text
 }
 
 // time reads a NumericDate (RFC 7519 §2): whole seconds, fractions cut off.

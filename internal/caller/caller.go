@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/accesskey"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
@@ -45,7 +46,13 @@ func IsPublic(path string) bool {
 // What a proxy says counts first, if it proves to be one. Then a bearer token
 // counts before a client certificate: who sends a token wants to be its holder,
 // whatever the connection was opened with.
+//
+// A request with an access key in its URL is refused whatever else it carries:
+// the key stands in logs by now.
 func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err error) {
+	if accesskey.InURL(r.URL) {
+		return authn.Identity{}, false, errKeyInURL
+	}
 	if id, ok, err := forwarded(chain, r); ok || err != nil {
 		return id, ok, err
 	}
@@ -90,6 +97,8 @@ func Frame(chain *authn.Chain, seen func(context.Context, authn.Identity)) func(
 func Of(id authn.Identity) resource.Caller {
 	return resource.Caller{Name: id.Name(), UID: id.UID(), Groups: id.Groups(), Extra: id.Extra()}
 }
+
+var errKeyInURL = fault.New(fault.Unauthenticated, "an access key does not belong into a URL; revoke it")
 
 var errAuthorization = fault.New(fault.Unauthenticated, "the Authorization header is not of the form \"Bearer TOKEN\"")
 

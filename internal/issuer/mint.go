@@ -36,6 +36,8 @@ type Claims struct {
 	Pod, Secret, Node *Ref
 	// Container narrows a pod's token to one of its containers.
 	Container string
+	// Attestations by key, as the request has them.
+	Attestations map[string][]string
 }
 
 // Token is a token just minted.
@@ -73,12 +75,13 @@ type payload struct {
 }
 
 type kubernetesClaims struct {
-	Namespace      string `json:"namespace"`
-	Node           *Ref   `json:"node,omitempty"`
-	Pod            *Ref   `json:"pod,omitempty"`
-	Secret         *Ref   `json:"secret,omitempty"`
-	ServiceAccount Ref    `json:"serviceaccount"`
-	WarnAfter      int64  `json:"warnafter,omitempty"`
+	Attestations   map[string][]string `json:"attestations,omitempty"`
+	Namespace      string              `json:"namespace"`
+	Node           *Ref                `json:"node,omitempty"`
+	Pod            *Ref                `json:"pod,omitempty"`
+	Secret         *Ref                `json:"secret,omitempty"`
+	ServiceAccount Ref                 `json:"serviceaccount"`
+	WarnAfter      int64               `json:"warnafter,omitempty"`
 }
 
 type gatehouseClaims struct {
@@ -112,6 +115,12 @@ func (i *Issuer) Mint(_ context.Context, c Claims) (Token, error) {
 	}
 	if c.WarnAfter > 0 {
 		body.Kubernetes.WarnAfter = now.Add(c.WarnAfter).Unix()
+	}
+	for key, values := range c.Attestations {
+		if body.Kubernetes.Attestations == nil {
+			body.Kubernetes.Attestations = map[string][]string{}
+		}
+		body.Kubernetes.Attestations[AttestationPrefix+key] = values
 	}
 	if c.Container != "" {
 		body.Gatehouse = &gatehouseClaims{Container: c.Container}

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -31,7 +32,24 @@ type Request struct {
 	Bound *BoundRef
 	// Container narrows a pod's token; it is not part of the upstream type.
 	Container string
+	// Attestations are facts about the bearer by their well-known keys; only
+	// [AttestAdmissionReview] is known.
+	Attestations map[string][]string
+	// MayMint refuses an audience to whoever asks, MayAttest an attestation to
+	// the account. Without MayMint no
+	// audience is refused, without MayAttest every attestation.
+	MayMint   func(ctx context.Context, audience string) error
+	MayAttest func(ctx context.Context, accountUID, group string) error
 }
+
+// AttestAdmissionReview is the attestation that the bearer of a token may ask
+// admission webhooks about one API group, or about all with "*"
+// (KEP-6060). Webhooks find it in the token as a claim of the same key behind
+// [AttestationPrefix].
+const (
+	AttestAdmissionReview = "admissionReviewAPIGroups"
+	AttestationPrefix     = authn.ExtraAttestationPrefix
+)
 
 // BoundRef is the boundObjectRef of a request.
 type BoundRef struct {
@@ -80,8 +98,6 @@ type Requests struct {
 	Objects Objects
 	// Audiences are the API's own, for requests without any.
 	Audiences []string
-	// MayMint refuses audiences to accounts by policy; nil allows all.
-	MayMint func(ctx context.Context, namespace, account, audience string) error
 	// ExtendForPods gives tokens of an hour for the API, when bound to a pod, a
 	// longer life with a time to warn after, for clients that never reload
 	// them. It is off unless the operator needs it.
@@ -160,19 +176,35 @@ func (r *Requests) Create(ctx context.Context, req Request) (Response, error) {
 	if errs := validate(req, seconds); len(errs) > 0 {
 		return Response{}, invalid(errs...)
 	}
-	if r.MayMint != nil {
-		for _, audience := range req.Audiences {
-			if err := r.MayMint(ctx, req.Namespace, req.Account, audience); err != nil {
-				return Response{}, err
-			}
-		}
+	if err := permitted(ctx, req, uid); err != nil {
+		return Response{}, err
 	}
-	claims := Claims{Namespace: req.Namespace, Account: Ref{Name: req.Account, UID: uid}, Audiences: slices.Clone(req.Audiences), Container: req.Container}
+	claims := Claims{Attestations: req.Attestations, Namespace: req.Namespace, Account: Ref{Name: req.Account, UID: uid}, Audiences: slices.Clone(req.Audiences), Container: req.Container}
 	ends, err := r.bind(ctx, req, &claims)
 	if err != nil {
 		return Response{}, err
 	}
 	return r.mint(ctx, claims, seconds, ends)
+}
+
+// permitted asks the policy about what the token would be good for.
+func permitted(ctx context.Context, req Request, uid string) error {
+	if req.MayMint != nil {
+		for _, audience := range req.Audiences {
+			if err := req.MayMint(ctx, audience); err != nil {
+				return err
+			}
+		}
+	}
+	for _, group := range req.Attestations[AttestAdmissionReview] {
+		if req.MayAttest == nil {
+			return fault.New(fault.Denied, "attestations are not given here")
+		}
+		if err := req.MayAttest(ctx, uid, group); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mint applies the limits on the lifetime: the least of what was asked, the
@@ -246,8 +278,38 @@ func validate(req Request, seconds int64) (errs []FieldError) {
 	if req.Container != "" && (req.Bound == nil || req.Bound.Kind != "Pod") {
 		errs = append(errs, FieldError{"spec.boundObjectRef", req.Container, "a token for a container must be bound to its pod"})
 	}
+	return append(errs, validateAttestations(req)...)
+}
+
+// validateAttestations holds an attestation to one audience, the URL of the
+// webhook, so that a webhook cannot use the token it was sent at another one
+// or at the API itself.
+func validateAttestations(req Request) (errs []FieldError) {
+	const path = "spec.attestations"
+	for key, values := range req.Attestations {
+		at := path + "[" + shorten(key) + "]"
+		switch {
+		case key != AttestAdmissionReview:
+			errs = append(errs, FieldError{path, shorten(key), "may not specify an unknown key"})
+		case len(values) != 1:
+			errs = append(errs, FieldError{at, len(values), "must specify a single value"})
+		case values[0] == "":
+			errs = append(errs, FieldError{at, "", "may not be an empty string"})
+		case values[0] != "*" && badAudience(values[0]) != "" || len(values[0]) > maxGroup:
+			errs = append(errs, FieldError{at, shorten(values[0]), "must be the name of an API group, or \"*\""})
+		}
+	}
+	if len(req.Attestations) == 0 {
+		return errs
+	}
+	if len(req.Audiences) != 1 || checkURL(req.Audiences[0]) != nil {
+		errs = append(errs, FieldError{"spec.audiences", len(req.Audiences), "a token with attestations needs exactly one audience, the https URL of the webhook"})
+	}
 	return errs
 }
+
+// maxGroup is the length of the longest name of an API group.
+const maxGroup = 253
 
 func badAudience(audience string) string {
 	switch {

@@ -67,6 +67,13 @@ func pod(name string) *issuer.BoundRef {
 	return &issuer.BoundRef{APIVersion: "v1", Kind: "Pod", Name: name}
 }
 
+func attest(audience string, groups ...string) func(*issuer.Request) {
+	return func(r *issuer.Request) {
+		r.Audiences = []string{audience}
+		r.Attestations = map[string][]string{"admissionReviewAPIGroups": groups}
+	}
+}
+
 func TestCreate(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
@@ -125,20 +132,35 @@ func TestCreate(t *testing.T) {
 		"empty reference":        {change: func(r *issuer.Request) { r.Bound = &issuer.BoundRef{} }, kind: fault.Invalid, text: "cannot bind token to object of type /, Kind="},
 		"container": {change: func(r *issuer.Request) { r.Bound, r.Container = pod("pod"), "sidecar" }, bound: map[string]any{
 			"pod": map[string]any{"name": "pod", "uid": "pod-uid"}, "node": map[string]any{"name": "node", "uid": "node-uid"}}},
-		"unknown container":     {change: func(r *issuer.Request) { r.Bound, r.Container = pod("pod"), "x" }, kind: fault.Invalid, text: `cannot bind token to container "x", which pod "pod" does not have`},
-		"container without pod": {change: func(r *issuer.Request) { r.Container = "main" }, kind: fault.Invalid, fields: []string{"spec.boundObjectRef"}, text: "must be bound to its pod"},
+		"attestation": {change: attest("https://hook.example/check", "apps"), bound: map[string]any{
+			"attestations": map[string]any{"attestation.authentication.kubernetes.io/admissionReviewAPIGroups": []any{"apps"}}}},
+		"attestation refused":      {change: attest("https://hook.example", "*"), kind: fault.Denied, text: "not * for correct-sa-uid-123"},
+		"attestation for the API":  {change: attest("api-1", "apps"), kind: fault.Invalid, fields: []string{"spec.audiences"}, text: "https URL"},
+		"attestation of nothing":   {change: attest("https://hook.example", ""), kind: fault.Invalid, fields: []string{"spec.attestations[admissionReviewAPIGroups]"}, text: "empty string"},
+		"attestation of two":       {change: attest("https://hook.example", "a", "b"), kind: fault.Invalid, fields: []string{"spec.attestations[admissionReviewAPIGroups]"}, text: "single value"},
+		"attestation without one":  {change: attest("https://hook.example"), kind: fault.Invalid, fields: []string{"spec.attestations[admissionReviewAPIGroups]"}, text: "single value"},
+		"attestation by other key": {change: func(r *issuer.Request) { attest("https://hook.example", "a")(r); r.Attestations["x"] = []string{"a"} }, kind: fault.Invalid, fields: []string{"spec.attestations"}, text: "unknown key"},
+		"attestation, no policy":   {change: func(r *issuer.Request) { attest("https://hook.example", "a")(r); r.MayAttest = nil }, kind: fault.Denied, text: "not given"},
+		"unknown container":        {change: func(r *issuer.Request) { r.Bound, r.Container = pod("pod"), "x" }, kind: fault.Invalid, text: `cannot bind token to container "x", which pod "pod" does not have`},
+		"container without pod":    {change: func(r *issuer.Request) { r.Container = "main" }, kind: fault.Invalid, fields: []string{"spec.boundObjectRef"}, text: "must be bound to its pod"},
 	}
 	for name, tc := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			requests := &issuer.Requests{Issuer: newIssuer(t), Objects: newCluster(), Audiences: []string{"api-1", "api-2"},
-				MayMint: func(_ context.Context, namespace, account, audience string) error {
+			requests := &issuer.Requests{Issuer: newIssuer(t), Objects: newCluster(), Audiences: []string{"api-1", "api-2"}}
+			req := issuer.Request{Namespace: "ns", Account: "sa", Audiences: []string{"vault"},
+				MayMint: func(_ context.Context, audience string) error {
 					if audience == "forbidden" {
-						return fault.Newf(fault.Denied, "not for %s/%s", namespace, account)
+						return fault.New(fault.Denied, "not for ns/sa")
+					}
+					return nil
+				},
+				MayAttest: func(_ context.Context, uid, group string) error {
+					if uid != "correct-sa-uid-123" || group == "*" {
+						return fault.Newf(fault.Denied, "not %s for %s", group, uid)
 					}
 					return nil
 				}}
-			req := issuer.Request{Namespace: "ns", Account: "sa", Audiences: []string{"vault"}}
 			tc.change(&req)
 			res, err := requests.Create(context.Background(), req)
 			if tc.kind != fault.Internal {

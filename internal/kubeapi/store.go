@@ -81,12 +81,18 @@ func (s *store) Categories() []string { return s.kind.Categories }
 // Create stores a new object once validation, admission and the kind's own
 // check agree.
 func (s *store) Create(ctx context.Context, obj runtime.Object, admit rest.ValidateObjectFunc, o *metav1.CreateOptions) (runtime.Object, error) {
-	return s.Store.Create(ctx, obj, s.checkCreate(admit), o)
+	ctx, c := s.creating(ctx)
+	out, err := s.Store.Create(ctx, obj, s.checkCreate(admit), o)
+	if err == nil {
+		c.created(ctx, out, o.DryRun)
+	}
+	return out, err
 }
 
 // Update is Create for changes.
 func (s *store) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, create rest.ValidateObjectFunc, update rest.ValidateObjectUpdateFunc, force bool, o *metav1.UpdateOptions) (runtime.Object, bool, error) {
-	return s.Store.Update(ctx, name, info, s.checkCreate(create), func(ctx context.Context, obj, old runtime.Object) error {
+	ctx, c := s.creating(ctx)
+	out, created, err := s.Store.Update(ctx, name, info, s.checkCreate(create), func(ctx context.Context, obj, old runtime.Object) error {
 		if update != nil {
 			if err := update(ctx, obj, old); err != nil {
 				return err
@@ -94,6 +100,10 @@ func (s *store) Update(ctx context.Context, name string, info rest.UpdatedObject
 		}
 		return statusError(s.kind.Check(ctx, callerFrom(ctx), obj, old), s.kind.Names, accessor(obj).GetName())
 	}, force, o)
+	if err == nil && created {
+		c.created(ctx, out, o.DryRun)
+	}
+	return out, created, err
 }
 
 func (s *store) checkCreate(admit rest.ValidateObjectFunc) rest.ValidateObjectFunc {

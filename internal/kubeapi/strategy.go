@@ -24,6 +24,9 @@ func (s *strategy) NamespaceScoped() bool { return s.kind.Namespaced }
 
 func (s *strategy) PrepareForCreate(ctx context.Context, obj runtime.Object) {
 	s.kind.PrepareCreate(callerFrom(ctx), obj)
+	if c, ok := ctx.Value(creationKey{}).(*creation); ok && c.kind == s.kind {
+		c.reveal = c.issue(ctx, callerFrom(ctx), obj)
+	}
 }
 
 func (s *strategy) Validate(_ context.Context, obj runtime.Object) field.ErrorList {

@@ -27,9 +27,11 @@ type Stored struct {
 	NewList func() runtime.Object
 
 	// Default is nil when the kind has no defaults.
-	Default        func(obj runtime.Object)
-	PrepareCreate  func(caller Caller, obj runtime.Object)
-	PrepareUpdate  func(caller Caller, obj, old runtime.Object)
+	Default       func(obj runtime.Object)
+	PrepareCreate func(caller Caller, obj runtime.Object)
+	PrepareUpdate func(caller Caller, obj, old runtime.Object)
+	// Issue is nil when creation makes nothing.
+	Issue          func(ctx context.Context, caller Caller, obj runtime.Object) (reveal func(ctx context.Context, answer runtime.Object))
 	ValidateName   func(name string, prefix bool) []string
 	Validate       func(obj runtime.Object) field.ErrorList
 	ValidateUpdate func(obj, old runtime.Object) field.ErrorList
@@ -128,6 +130,15 @@ func (d Definition[T]) Kind() Kind {
 	}
 	if d.Validate != nil {
 		s.Validate = func(obj runtime.Object) field.ErrorList { return d.Validate(obj.(T)) }
+	}
+	if d.Issue != nil {
+		s.Issue = func(ctx context.Context, c Caller, obj runtime.Object) func(context.Context, runtime.Object) {
+			reveal := d.Issue(ctx, c, obj.(T))
+			if reveal == nil {
+				return nil
+			}
+			return func(ctx context.Context, answer runtime.Object) { reveal(ctx, answer.(T)) }
+		}
 	}
 	s.ValidateUpdate = func(obj, _ runtime.Object) field.ErrorList { return s.Validate(obj) }
 	if d.ValidateUpdate != nil {

@@ -65,6 +65,13 @@ type Definition[T Object] struct {
 	PrepareCreate func(caller Caller, obj T)
 	PrepareUpdate func(caller Caller, obj, old T)
 
+	// Issue makes what only the server can make of a new object, after
+	// PrepareCreate and before validation. reveal, if not nil, is given the
+	// answer to a creation that was stored, and puts in what is shown once and
+	// kept nowhere; it is not called for dry runs. Issue may be called several
+	// times for one creation, the last one counts.
+	Issue func(ctx context.Context, caller Caller, obj T) (reveal func(ctx context.Context, answer T))
+
 	// ValidateName returns what is wrong with a name, or nothing; nil means a
 	// DNS-1123 subdomain. prefix is true for metadata.generateName.
 	ValidateName func(name string, prefix bool) []string

@@ -19,6 +19,7 @@ import (
 
 	identityapi "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/accesskey"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
@@ -47,7 +48,9 @@ type identity struct {
 	chain  *authn.Chain
 	index  *authn.Index
 	memory *tokensecret.Memory
-	keeper *tokensecret.Keeper // nil before follow
+	// accessKeys are fed by accessKeys of accesskeys.go.
+	accessKeys *accesskey.Memory
+	keeper     *tokensecret.Keeper // nil before follow
 	// legacy are the keys of tokens in secrets, which verify nothing else.
 	legacy     *keys.Ring[keys.LegacyTokens]
 	legacyKeys *authn.KeyRing
@@ -56,7 +59,7 @@ type identity struct {
 }
 
 func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
-	i := &identity{identityConfig: c}
+	i := &identity{identityConfig: c, accessKeys: accesskey.NewMemory()}
 	i.index = authn.NewIndex(func(ctx context.Context, k authn.ObjectKey) (authn.ObjectState, bool, error) {
 		return c.objects.state(ctx, k)
 	})
@@ -74,6 +77,7 @@ func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
 	i.chain, err = authn.New(authn.Config{
 		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{c.issuer.Trusted()}, Objects: i.index,
 		Bans:            c.bans,
+		AccessKeys:      i.accessKeys,
 		BootstrapTokens: i.memory, Legacy: &authn.LegacyTokens{Keys: i.legacyKeys, Secrets: i.memory}, Now: c.now,
 	})
 	if err != nil {

@@ -167,6 +167,8 @@ func Run(ctx context.Context, o Options) error {
 	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
 	escalation := checks{access.Checks{Access: authorizer}}
 	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies}}
+	mint := mintPolicy{answers}
+	accessKeys := newAccessKeys(who.accessKeys, asked, mint, theFrame, now, log)
 	open, err := newStanding(chain, answers, policy, now, log)
 	if err != nil {
 		return err
@@ -182,7 +184,10 @@ func Run(ctx context.Context, o Options) error {
 	theMapper := func() kindMapper { return mapper }
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
-		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}),
+		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}, mint),
+		IssueAccessKey:          accessKeys.issue,
+		CheckAccessKey:          accessKeys.check,
+		ReachOfKey:              accessKeys.reach,
 		CheckRole:               escalation.role,
 		CheckClusterRole:        escalation.clusterRole,
 		CheckRoleBinding:        escalation.roleBinding,
@@ -253,6 +258,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := who.follow(ctx, flow, client); err != nil {
 		return err
 	}
+	accessKeys.follow(ctx, flow)
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
 	flow.follow(ctx, pods, podGraph{graph})
@@ -290,6 +296,11 @@ func Run(ctx context.Context, o Options) error {
 	work.start("node certificates", func() error { nodeCertificates.run(ctx); return nil })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
+	keyClient, err := identityClient(frame.Loopback())
+	if err != nil {
+		return err
+	}
+	work.start("access keys", func() error { return keyStore{accessKeys, keyClient}.run(ctx) })
 	trust.run(ctx, work, chain)
 	who.run(ctx, work, frame)
 	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), keyInterval) })

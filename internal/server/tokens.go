@@ -97,14 +97,26 @@ func (o objects) state(ctx context.Context, key authn.ObjectKey) (authn.ObjectSt
 }
 
 // issueToken answers serviceaccounts/token.
-func issueToken(requests *issuer.Requests) func(context.Context, resource.Caller, *corev1.ServiceAccount, *authenticationv1.TokenRequest, bool) error {
-	return func(ctx context.Context, _ resource.Caller, sa *corev1.ServiceAccount, in *authenticationv1.TokenRequest, dryRun bool) error {
+func issueToken(requests *issuer.Requests, policy mintPolicy) func(context.Context, resource.Caller, *corev1.ServiceAccount, *authenticationv1.TokenRequest, bool) error {
+	return func(ctx context.Context, by resource.Caller, sa *corev1.ServiceAccount, in *authenticationv1.TokenRequest, dryRun bool) error {
 		req := issuer.Request{
 			Namespace: sa.Namespace, Account: sa.Name,
 			BodyName: in.Name, BodyNamespace: in.Namespace, BodyUID: string(in.UID),
 			Audiences: in.Spec.Audiences, ExpirationSeconds: in.Spec.ExpirationSeconds,
 			// The upstream type has no field for a container.
 			Container: in.Annotations[authn.ExtraContainerName],
+			MayMint: func(ctx context.Context, audience string) error {
+				return policy.check(ctx, by, sa.Namespace, sa.Name, audience)
+			},
+			MayAttest: func(ctx context.Context, uid, group string) error {
+				return policy.attest(ctx, sa.Namespace, sa.Name, uid, group)
+			},
+		}
+		for key, values := range in.Spec.Attestations {
+			if req.Attestations == nil {
+				req.Attestations = map[string][]string{}
+			}
+			req.Attestations[key] = values
 		}
 		if b := in.Spec.BoundObjectRef; b != nil {
 			req.Bound = &issuer.BoundRef{APIVersion: b.APIVersion, Kind: b.Kind, Name: b.Name, UID: string(b.UID)}

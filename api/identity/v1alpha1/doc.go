@@ -1,8 +1,10 @@
 // Package v1alpha1 holds the wire types of identity.gatehouse.dev: who beside
-// the control plane itself may say who a caller is.
+// the control plane itself may say who a caller is, and the opaque secrets of
+// doors that speak other protocols.
 //
 // The package owns the shape of these types and nothing else; validation is in
-// internal/resource/identityprovider. Start with [IdentityProvider].
+// internal/resource/identityprovider and internal/resource/accesskey. Start
+// with [IdentityProvider] and [AccessKey].
 //
 // +k8s:deepcopy-gen=package
 // +k8s:openapi-gen=true

@@ -6,6 +6,46 @@
 package v1alpha1
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKey) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKey"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeyList) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeyList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeyReach) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeyReach"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeyReachStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeyReachStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeyScope) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeyScope"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeySpec) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeySpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeyStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeyStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AccessKeySubject) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.AccessKeySubject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ClaimMappings) OpenAPIModelName() string {
 	return "dev.gatehouse.identity.v1alpha1.ClaimMappings"
 }

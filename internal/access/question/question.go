@@ -290,6 +290,41 @@ func (a Asker) Mentioned(group, resource string) Reach {
 	return Reach{Names: slices.Sorted(maps.Keys(names)), Verbs: slices.Sorted(maps.Keys(verbs))}
 }
 
+// Allowing returns the names of the policies that allow something to subject
+// by its user name, by a group, or by the domain of its service account's
+// namespace, which is not looked up: those are named if they might.
+func (a Asker) Allowing(subject access.Subject) []string {
+	account, isAccount := strings.CutPrefix(subject.Name, "system:serviceaccount:")
+	namespace, name, _ := strings.Cut(account, ":")
+	matches := func(s *accessv1alpha1.Subject) bool {
+		names := []string{subject.Name}
+		switch s.Kind {
+		case accessv1alpha1.SubjectGroup:
+			names = subject.Groups
+		case accessv1alpha1.SubjectServiceAccount:
+			if !isAccount || s.Namespace != "" && s.Namespace != namespace {
+				return false
+			}
+			names = []string{name}
+		case accessv1alpha1.SubjectSite:
+			return false
+		}
+		return s.Domain != "" && isAccount || slices.ContainsFunc(names, func(n string) bool {
+			return s.Name != "" && n == s.Name || s.NamePrefix != "" && strings.HasPrefix(n, s.NamePrefix)
+		})
+	}
+	var out []string
+	for _, policy := range a.Policies.allowing() {
+		for i := range policy.Spec.Subjects {
+			if matches(&policy.Spec.Subjects[i]) {
+				out = append(out, policy.Name)
+				break
+			}
+		}
+	}
+	return out
+}
+
 // Resource is a resource as rules write it.
 func Resource(q *authz.Request) string {
 	return strings.TrimSuffix(q.Resource+"/"+q.Subresource, "/")

@@ -2,13 +2,14 @@
 // protocols without tokens of their own: a Keystone password, a salt-api
 // login, an import token.
 //
-// It owns: the form of a key, what is stored of it, the comparison, and the
-// notes of when each was last used. It refuses: to store or show the secret
-// after it was made, keys chosen by people (every secret has 256 random bits,
-// which is why a plain hash protects it), keys in URLs, and to decide what the
-// owner of a key may do.
+// It owns: the form of a key, what is stored of it, the comparison, the keys
+// that are known on this replica, the sessions that a door opens for the holder
+// of a key, and the notes of when each was last used. It refuses: to store or
+// show the secret after it was made, keys chosen by people (every secret has
+// 256 random bits, which is why a plain hash protects it), keys in URLs, and to
+// decide what the owner of a key may do.
 //
-// Start at [New] and [Record.Check].
+// Start at [New] and [Record.Check]; a door starts at [Sessions].
 package accesskey
 
 import (
@@ -16,6 +17,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -54,11 +56,21 @@ type Record struct {
 	Audience string
 	// Namespace is the project that the key belongs to.
 	Namespace string
+	// OpenedBy is the id of the credential that a session was opened with; the
+	// session ends with it. Empty for a key that is no session.
+	OpenedBy string
 	// Created, NotAfter: the life of the key. It always ends.
 	Created, NotAfter time.Time
-	// Revoked is when it was taken back; the zero time is never.
-	Revoked time.Time
+	// Revoked is set once the key was taken back.
+	Revoked bool
 }
+
+// CredentialID returns the id under which uses of the key are recorded and can
+// be banned.
+func (r Record) CredentialID() string { return CredentialPrefix + r.ID }
+
+// CredentialPrefix begins the credential id of a key.
+const CredentialPrefix = "KEY="
 
 // Why a key does not open.
 var (
@@ -75,7 +87,9 @@ type Request struct {
 	Groups    []string
 	Audience  string
 	Namespace string
-	Lifetime  time.Duration
+	// OpenedBy is set for sessions.
+	OpenedBy string
+	Lifetime time.Duration
 }
 
 // New makes a key. The secret exists in the returned value and nowhere else.
@@ -93,7 +107,7 @@ func New(r Request, now time.Time) (secret.String, Record, error) {
 	key := encoding.EncodeToString(random[10:])
 	record := Record{
 		ID: id, Hash: hash(id, key), User: r.User, UID: r.UID, Groups: r.Groups,
-		Audience: r.Audience, Namespace: r.Namespace, Created: now, NotAfter: now.Add(r.Lifetime),
+		Audience: r.Audience, Namespace: r.Namespace, OpenedBy: r.OpenedBy, Created: now, NotAfter: now.Add(r.Lifetime),
 	}
 	return secret.NewString(Prefix + id + "_" + key), record, nil
 }
@@ -138,7 +152,7 @@ func (r Record) Check(text, audience string, now time.Time) error {
 		return ErrSecret
 	}
 	switch {
-	case !r.Revoked.IsZero():
+	case r.Revoked:
 		return ErrRevoked
 	case !now.Before(r.NotAfter):
 		return ErrExpired
@@ -149,17 +163,44 @@ func (r Record) Check(text, audience string, now time.Time) error {
 }
 
 // InURL reports whether a URL carries a key anywhere. Adapters refuse such a
-// request and the key counts as leaked: URLs end up in logs of others.
+// request and the key counts as leaked: URLs end up in logs of others. It is
+// asked for every request, so a URL without a query and without escapes costs
+// one search.
 func InURL(u *url.URL) bool {
-	for _, part := range []string{u.RawQuery, u.EscapedPath(), u.Fragment, u.User.String()} {
-		if strings.Contains(part, Prefix) {
-			return true
-		}
-		if unescaped, err := url.QueryUnescape(part); err == nil && strings.Contains(unescaped, Prefix) {
-			return true
-		}
+	if strings.Contains(u.Path, Prefix) || strings.Contains(u.Fragment, Prefix) {
+		return true
 	}
-	return false
+	if u.RawPath != "" && contains(u.RawPath) || u.RawQuery != "" && contains(u.RawQuery) {
+		return true
+	}
+	return u.User != nil && contains(u.User.String())
+}
+
+// contains also looks behind one escape: whoever reads a log does.
+func contains(part string) bool {
+	if strings.Contains(part, Prefix) {
+		return true
+	}
+	unescaped, err := url.QueryUnescape(part)
+	return err == nil && strings.Contains(unescaped, Prefix)
+}
+
+// CutFrom replaces the secrets of keys in a text that others will read; the
+// public id of each stays.
+func CutFrom(text, with string) string {
+	for from := 0; ; {
+		at := strings.Index(text[from:], Prefix)
+		if at < 0 {
+			return text
+		}
+		at += from
+		if len(text)-at < keyLength || !Is(text[at:at+keyLength]) {
+			from = at + len(Prefix)
+			continue
+		}
+		text = text[:at+keyLength-secretLength] + with + text[at+keyLength:]
+		from = at + keyLength - secretLength + len(with)
+	}
 }
 
 // Uses collects when keys were last used, so that a use costs no write. It is
@@ -189,4 +230,13 @@ func (u *Uses) Drain() map[string]time.Time {
 	out := u.last
 	u.last = nil
 	return out
+}
+
+// FormatHash and ParseHash are the stored form of a hash.
+func FormatHash(h [sha256.Size]byte) string { return hex.EncodeToString(h[:]) }
+
+// ParseHash reads what FormatHash wrote.
+func ParseHash(text string) (h [sha256.Size]byte, ok bool) {
+	n, err := hex.Decode(h[:], []byte(text[:min(len(text), 2*len(h))]))
+	return h, err == nil && n == len(h) && len(text) == 2*len(h)
 }

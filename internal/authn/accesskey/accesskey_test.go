@@ -39,7 +39,7 @@ func TestNewAndCheck(t *testing.T) {
 		return text[:at] + string(c) + text[at+1:]
 	}
 	revoked, foreign := record, record
-	revoked.Revoked = now
+	revoked.Revoked = true
 	foreign.ID = strings.Repeat("a", idLength)
 	cases := map[string]struct {
 		record   Record

@@ -92,6 +92,14 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		federationv1alpha1.SiteList{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteList(ref),
 		federationv1alpha1.SiteSpec{}.OpenAPIModelName():                       schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref),
 		federationv1alpha1.SiteStatus{}.OpenAPIModelName():                     schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref),
+		identityv1alpha1.AccessKey{}.OpenAPIModelName():                        schema_gatehouse_api_identity_v1alpha1_AccessKey(ref),
+		identityv1alpha1.AccessKeyList{}.OpenAPIModelName():                    schema_gatehouse_api_identity_v1alpha1_AccessKeyList(ref),
+		identityv1alpha1.AccessKeyReach{}.OpenAPIModelName():                   schema_gatehouse_api_identity_v1alpha1_AccessKeyReach(ref),
+		identityv1alpha1.AccessKeyReachStatus{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_AccessKeyReachStatus(ref),
+		identityv1alpha1.AccessKeyScope{}.OpenAPIModelName():                   schema_gatehouse_api_identity_v1alpha1_AccessKeyScope(ref),
+		identityv1alpha1.AccessKeySpec{}.OpenAPIModelName():                    schema_gatehouse_api_identity_v1alpha1_AccessKeySpec(ref),
+		identityv1alpha1.AccessKeyStatus{}.OpenAPIModelName():                  schema_gatehouse_api_identity_v1alpha1_AccessKeyStatus(ref),
+		identityv1alpha1.AccessKeySubject{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_AccessKeySubject(ref),
 		identityv1alpha1.ClaimMappings{}.OpenAPIModelName():                    schema_gatehouse_api_identity_v1alpha1_ClaimMappings(ref),
 		identityv1alpha1.ClaimOrExpression{}.OpenAPIModelName():                schema_gatehouse_api_identity_v1alpha1_ClaimOrExpression(ref),
 		identityv1alpha1.ClaimValidationRule{}.OpenAPIModelName():              schema_gatehouse_api_identity_v1alpha1_ClaimValidationRule(ref),
@@ -3749,6 +3757,462 @@ func schema_gatehouse_api_federation_v1alpha1_SiteStatus(ref common.ReferenceCal
 		},
 		Dependencies: []string{
 			federationv1alpha1.SiteDoor{}.OpenAPIModelName(), federationv1alpha1.SiteFollower{}.OpenAPIModelName(), federationv1alpha1.SiteLimit{}.OpenAPIModelName(), metav1.Condition{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKey(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKey is an opaque secret with which somebody opens one door of the control plane that speaks another protocol: a Keystone password, a salt-api login, an import token. The control plane makes the secret, shows it once in the answer to the creation, and keeps a hash of it. The key belongs to its namespace and ends with it.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the key is for. Nothing of it changes later, except that a key can be revoked.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.AccessKeySpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what the control plane keeps of the key.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.AccessKeyStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.AccessKeySpec{}.OpenAPIModelName(), identityv1alpha1.AccessKeyStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeyList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeyList is a list of access keys.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the keys.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.AccessKey{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.AccessKey{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeyReach(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeyReach asks what a key can do. It is posted to the subresource reach of a key and answered at once.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.AccessKeyReachStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.AccessKeyReachStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeyReachStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeyReachStatus is what a key can do.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID names the key.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"audience": {
+						SchemaProps: spec.SchemaProps{
+							Description: "audience is the one door at which the key counts.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"ended": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ended says why the key opens nothing any more; empty when it is good.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user and groups are who the key speaks for.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"groups": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "groups are those of the user.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"scopes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "scopes are what its holder may do, everywhere first and then by namespace.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.AccessKeyScope{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"policies": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "policies are the AccessPolicies that allow its holder more, each within its own limits.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"incomplete": {
+						SchemaProps: spec.SchemaProps{
+							Description: "incomplete is set when there are more namespaces than are listed.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.AccessKeyScope{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeyScope(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeyScope is what the holder of a key may do in one place.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace is where; empty is everywhere.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are what may be done.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			rbacv1.PolicyRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeySpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeySpec is what a key is for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"subject": {
+						SchemaProps: spec.SchemaProps{
+							Description: "subject is who the key speaks for. Default: its creator, with those of the creator's groups that a key can carry.",
+							Ref:         ref(identityv1alpha1.AccessKeySubject{}.OpenAPIModelName()),
+						},
+					},
+					"audience": {
+						SchemaProps: spec.SchemaProps{
+							Description: "audience is the one door that accepts the key, such as keystone or salt-api; gatehouse is the API of the control plane itself.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationSeconds is how long the key is good for, from 60 to 31622400 (366 days). Default: 7776000 (90 days).",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"description": {
+						SchemaProps: spec.SchemaProps{
+							Description: "description says what the key is for. It is for people.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"revoked": {
+						SchemaProps: spec.SchemaProps{
+							Description: "revoked ends the key for good: it can be set and never cleared.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"audience"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.AccessKeySubject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeyStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeyStatus is what the control plane keeps of a key.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID names the key in the record and in bans: KEY= and its id.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"hash": {
+						SchemaProps: spec.SchemaProps{
+							Description: "hash is SHA-256 over the id and the secret, in hexadecimal. The secret has 256 random bits and cannot be found from it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expires": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expires is when the key ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastUsed": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastUsed is when the key was last accepted, at most a minute late.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"createdBy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "createdBy is the user who created the key.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"openedBy": {
+						SchemaProps: spec.SchemaProps{
+							Description: "openedBy is the credential that a session was opened with; empty for a key that is no session. The session ends with that credential.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"secret": {
+						SchemaProps: spec.SchemaProps{
+							Description: "secret is the key itself. It stands in the answer to the creation and nowhere else.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_AccessKeySubject(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AccessKeySubject is who a key speaks for. Exactly one of user and serviceAccount is set.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"user": {
+						SchemaProps: spec.SchemaProps{
+							Description: "user is the name of a person or program. It does not begin with system: or gatehouse:.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"uid": {
+						SchemaProps: spec.SchemaProps{
+							Description: "uid tells the user from a later one of the same name. For a service account it is filled in.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"groups": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "groups are those of the user as long as the key lives; none begins with system: or gatehouse:. A service account has its own.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"serviceAccount": {
+						SchemaProps: spec.SchemaProps{
+							Description: "serviceAccount is the name of a service account of the key's namespace. The key ends with the account.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
 	}
 }
 

@@ -5,6 +5,7 @@ package all
 
 import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/accesskey"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accesspolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/auditpolicy"
@@ -69,6 +70,10 @@ type Deps struct {
 	ValidateJWT identityprovider.ValidateJWT
 	// CheckIdentityProvider guards the writing of identity providers.
 	CheckIdentityProvider identityprovider.Check
+	// IssueAccessKey, CheckAccessKey and ReachOfKey belong to access keys.
+	IssueAccessKey accesskey.Issue
+	CheckAccessKey accesskey.Check
+	ReachOfKey     accesskey.Reach
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
 	// RotateSiteKeys answers sites/keyrotation.
@@ -104,6 +109,7 @@ func List(d Deps) []resource.Kind {
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
 		site.New(d.IssueSiteCredential, d.RotateSiteKeys),
 		identityprovider.New(d.ValidateJWT, d.CheckIdentityProvider),
+		accesskey.New(d.IssueAccessKey, d.CheckAccessKey, d.ReachOfKey),
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),
 		auditpolicy.New(),

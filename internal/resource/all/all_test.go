@@ -75,6 +75,15 @@ func deps() Deps {
 			return nil
 		},
 		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
+		IssueAccessKey: func(context.Context, resource.Caller, *identityv1alpha1.AccessKey) func(context.Context, *identityv1alpha1.AccessKey) {
+			return nil
+		},
+		CheckAccessKey: func(context.Context, resource.Caller, *identityv1alpha1.AccessKey, *identityv1alpha1.AccessKey) error {
+			return nil
+		},
+		ReachOfKey: func(context.Context, *identityv1alpha1.AccessKey) (identityv1alpha1.AccessKeyReachStatus, error) {
+			return identityv1alpha1.AccessKeyReachStatus{}, nil
+		},
 		CheckIdentityProvider: func(context.Context, resource.Caller, *identityv1alpha1.IdentityProvider, *identityv1alpha1.IdentityProvider) error {
 			return nil
 		},
