@@ -55,7 +55,9 @@ func (e *Engine) Snapshot() *Snapshot { return e.live.Load() }
 // change returns.
 //
 // Names of the values passed to the Tx are retained, lists are copied.
-func (e *Engine) Update(change func(*Tx)) *Snapshot {
+func (e *Engine) Update(change func(*Tx)) *Snapshot { return e.transact(change, true) }
+
+func (e *Engine) transact(change func(*Tx), publish bool) *Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	old := e.live.Load()
@@ -82,7 +84,9 @@ func (e *Engine) Update(change func(*Tx)) *Snapshot {
 		return old
 	}
 	s.number = tx.v
-	committed = true
-	e.live.Store(&s)
+	if publish {
+		committed = true
+		e.live.Store(&s)
+	}
 	return &s
 }

@@ -1,6 +1,9 @@
 package authz
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Operator is how a [Requirement] compares.
 type Operator uint8
@@ -36,6 +39,22 @@ func (r *Requirement) Holds(labels map[string]string) bool {
 		return !ok
 	}
 	return false
+}
+
+// String renders the requirement as clients write it: "a in (b,c)".
+func (r Requirement) String() string {
+	list := "(" + strings.Join(r.Values, ",") + ")"
+	switch r.Operator {
+	case In:
+		return r.Key + " in " + list
+	case NotIn:
+		return r.Key + " notin " + list
+	case Exists:
+		return r.Key
+	case DoesNotExist:
+		return "!" + r.Key
+	}
+	return r.Key + " unknown operator"
 }
 
 // implies reports whether every object that meets r meets p. It may miss an

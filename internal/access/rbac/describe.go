@@ -87,3 +87,23 @@ func DescribeAll(rules []authz.Rule) string {
 	slices.Sort(lines)
 	return strings.Join(slices.Compact(lines), "\n")
 }
+
+// Words renders a rule for people, as "get,list secrets of apps named a,b".
+func Words(r authz.Rule) string {
+	verbs := strings.Join(r.Verbs, ",")
+	var parts []string
+	if len(r.NonResourceURLs) > 0 {
+		parts = append(parts, verbs+" "+strings.Join(r.NonResourceURLs, ","))
+	}
+	if len(r.Resources) > 0 {
+		text := verbs + " " + strings.Join(r.Resources, ",")
+		if groups := strings.Join(r.APIGroups, ","); groups != "" {
+			text += " of " + groups
+		}
+		if len(r.ResourceNames) > 0 {
+			text += " named " + strings.Join(r.ResourceNames, ",")
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, " and ")
+}

@@ -67,24 +67,6 @@ func (r Reviewer) SelfSubjectAccessReview(ctx context.Context, caller access.Sub
 	return err
 }
 
-// SelfSubjectRulesReview lists what the caller may do in a namespace. Equal
-// rules are listed once, otherwise as they stand in the roles: clients compact
-// them.
-func (r Reviewer) SelfSubjectRulesReview(ctx context.Context, caller access.Subject, review *authorizationv1.SelfSubjectRulesReview) error {
-	if review.Spec.Namespace == "" {
-		return fault.New(fault.Invalid, "no namespace on request")
-	}
-	rules, missing, err := r.Access.Rules(ctx, caller, review.Spec.Namespace)
-	if err != nil {
-		return err
-	}
-	review.Status = RulesStatus(rules)
-	if len(missing) > 0 {
-		review.Status.EvaluationError = access.MissingRoles(missing)
-	}
-	return nil
-}
-
 // RulesStatus translates rules into the two lists of a rules review.
 func RulesStatus(rules []authz.Rule) authorizationv1.SubjectRulesReviewStatus {
 	// Clients expect lists, not null.

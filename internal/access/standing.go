@@ -1,0 +1,52 @@
+package access
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+)
+
+// Standing is everything said of one subject in one namespace. Superuser comes
+// after bans and denials and before everything that grants.
+type Standing struct {
+	authz.Standing
+	Superuser bool
+}
+
+// Standing returns everything said of subject in a namespace of the control
+// plane at this time; an empty namespace asks for what is allowed everywhere
+// and denied anywhere.
+func (a *Authorizer) Standing(subject Subject, namespace string) (Standing, error) {
+	if err := a.Ready(); err != nil {
+		return Standing{}, err
+	}
+	return a.StandingIn(a.config.Policy.Snapshot(), subject, namespace), nil
+}
+
+// StandingIn is [Authorizer.Standing] in one state of the policy.
+func (a *Authorizer) StandingIn(snapshot *authz.Snapshot, subject Subject, namespace string) Standing {
+	q := authz.Request{User: subject.Name, Groups: subject.Groups, Namespace: namespace, Time: a.config.Now()}
+	ids := subject.Extra[CredentialIDExtra]
+	if len(ids) > 0 {
+		q.CredentialID, ids = ids[0], ids[1:]
+	}
+	out := Standing{Standing: snapshot.StandingOf(&q), Superuser: subject.isSuperuser()}
+	// As in ask, a ban of any one credential holds.
+	for _, id := range ids {
+		q.CredentialID = id
+		out.Bans = append(out.Bans, snapshot.StandingOf(&q).Bans...)
+	}
+	slices.SortFunc(out.Bans, func(x, y authz.Ban) int { return strings.Compare(x.Name, y.Name) })
+	out.Bans = slices.CompactFunc(out.Bans, func(x, y authz.Ban) bool { return x.Name == y.Name })
+	return out
+}
+
+// DecideIn is [Authorizer.Decide] in one state of the policy.
+func (a *Authorizer) DecideIn(snapshot *authz.Snapshot, subject Subject, q authz.Request) Decision {
+	q.Time = a.config.Now()
+	return decide(snapshot, &subject, q)
+}
+
+// Everything returns the rules of a superuser.
+func Everything() []authz.Rule { return everything() }
