@@ -136,6 +136,9 @@ func words(q *access.Question) string {
 // shown renders a subject as policies name it.
 func shown(s *access.Subject) string {
 	name := s.Name
+	if s.Domain != "" {
+		name = "of domain " + s.Domain
+	}
 	if s.NamePrefix != "" {
 		name = s.NamePrefix + "*"
 	}

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	access "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 )
 
 func explainCommand() *cobra.Command {
@@ -80,29 +82,38 @@ func explainText(w io.Writer, review *access.ExplainReview) {
 	}
 	for i := range s.Nearest {
 		n := &s.Nearest[i]
-		by := n.By.Name
-		if n.By.Namespace != "" {
-			by = n.By.Namespace + "/" + by
+		by := n.By
+		by.Role = ""
+		text := deciderWords(&by)
+		if n.By.Role != "" {
+			text += " gives " + n.By.Role + " to " + n.By.Subject
 		}
-		fmt.Fprintf(w, "  %s %s gives %s to %s: %s; lacks the %s\n", n.By.Kind, by, n.By.Role, n.By.Subject, ruleWords(&n.Rule), strings.Join(n.Lacks, " and the "))
+		fmt.Fprintf(w, "  %s: %s; %s\n", text, ruleWords(&n.Rule), lackWords(n.Lacks))
 	}
 	for _, role := range s.MissingRoles {
 		fmt.Fprintf(w, "a binding names %s, which does not exist\n", role)
 	}
 }
 
-// ruleWords renders a rule in one line.
-func ruleWords(r *rbacv1.PolicyRule) string {
-	text := strings.Join(r.Verbs, ",")
-	if len(r.NonResourceURLs) > 0 {
-		return text + " " + strings.Join(r.NonResourceURLs, ",")
+// lackWords says what keeps a rule from allowing.
+func lackWords(lacks []string) string {
+	var out []string
+	for _, lack := range lacks {
+		switch lack {
+		case "subject":
+			out = append(out, "is for others")
+		case "namespace", "site", "period":
+			out = append(out, "is for another "+lack)
+		case "selector":
+			out = append(out, "allows fewer objects than the request selects")
+		case "condition":
+			out = append(out, "has a condition that does not hold")
+		default:
+			out = append(out, "lacks the "+lack)
+		}
 	}
-	text += " " + strings.Join(r.Resources, ",")
-	if groups := strings.Join(r.APIGroups, ","); groups != "" {
-		text += " of " + groups
-	}
-	if len(r.ResourceNames) > 0 {
-		text += " named " + strings.Join(r.ResourceNames, ",")
-	}
-	return text
+	return strings.Join(out, ", ")
 }
+
+// ruleWords renders a rule in one line.
+func ruleWords(r *rbacv1.PolicyRule) string { return rbac.Words(authz.Rule(*r)) }

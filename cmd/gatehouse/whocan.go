@@ -18,7 +18,8 @@ func whoCanCommand() *cobra.Command {
 		Use:   "who-can VERB RESOURCE [NAME]",
 		Short: "List who may do something",
 		Long: `Lists who may do something in the control plane, once for each grant, and who
-holds a grant that a ban or a denial overrules. Groups are named, not expanded.
+holds a grant that a ban or a denial overrules. Groups are named; service
+accounts, whose groups are known here, are listed under them.
 
 ` + questionHelp + `
 
@@ -73,6 +74,9 @@ func whoCanTable(w io.Writer, s *access.WhoCanReviewStatus) {
 				objects = strings.Join(h.ResourceNames, ",")
 			}
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", part.allowed, shown(&h.Subject), objects, h.Reason)
+			for j := range h.Members {
+				fmt.Fprintf(t, "%s\t  %s\t%s\tmember of %s\n", part.allowed, shown(&h.Members[j]), objects, shown(&h.Subject))
+			}
 		}
 	}
 	t.Flush()

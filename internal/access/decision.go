@@ -101,3 +101,6 @@ func (d Decision) Grant() (grant authz.Grant, ok bool) {
 	}
 	return d.engine.Grant()
 }
+
+// Superuser reports whether the subject's group [SuperuserGroup] allowed.
+func (d Decision) Superuser() bool { return d.ruling == bySuperuser }

@@ -3,6 +3,7 @@ package access
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 )
@@ -26,7 +27,12 @@ func (a *Authorizer) Standing(subject Subject, namespace string) (Standing, erro
 
 // StandingIn is [Authorizer.Standing] in one state of the policy.
 func (a *Authorizer) StandingIn(snapshot *authz.Snapshot, subject Subject, namespace string) Standing {
-	q := authz.Request{User: subject.Name, Groups: subject.Groups, Namespace: namespace, Time: a.config.Now()}
+	return a.StandingAt(snapshot, subject, "", namespace)
+}
+
+// StandingAt is StandingIn at a site, with the names as the site sends them.
+func (a *Authorizer) StandingAt(snapshot *authz.Snapshot, subject Subject, site, namespace string) Standing {
+	q := authz.Request{User: subject.Name, Groups: subject.Groups, Site: site, Namespace: namespace, Time: a.config.Now()}
 	ids := subject.Extra[CredentialIDExtra]
 	if len(ids) > 0 {
 		q.CredentialID, ids = ids[0], ids[1:]
@@ -50,3 +56,6 @@ func (a *Authorizer) DecideIn(snapshot *authz.Snapshot, subject Subject, q authz
 
 // Everything returns the rules of a superuser.
 func Everything() []authz.Rule { return everything() }
+
+// Now is the time by which the authorizer decides.
+func (a *Authorizer) Now() time.Time { return a.config.Now() }

@@ -42,17 +42,6 @@ func (a *Authorizer) Rule(d Decision) (rule authz.Rule, ok bool) {
 	return authz.Rule{}, false
 }
 
-// Granted returns every rule that bindings give subject in a namespace, or
-// everywhere when it is empty, with the binding, and the grants whose role does
-// not exist.
-func (a *Authorizer) Granted(subject Subject, namespace string) (rules []authz.GrantedRule, missing []authz.Grant, err error) {
-	if err := a.Ready(); err != nil {
-		return nil, nil, err
-	}
-	rules, missing = a.config.Policy.Snapshot().RulesFor(&authz.Request{User: subject.Name, Groups: subject.Groups, Namespace: namespace})
-	return rules, missing, nil
-}
-
 // EachRule calls visit for every rule of every role, in no particular order.
 // namespace is that of the role, empty for cluster roles. visit must not call
 // the policy.
@@ -74,4 +63,14 @@ func (p *Policy) Namespaces() []string {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return slices.Sorted(maps.Keys(p.grants.domains))
+}
+
+// NamespacesOf returns the namespaces of a domain, in order.
+func (p *Policy) NamespacesOf(domain string) []string {
+	if p.grants == nil {
+		return nil
+	}
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.grants.namespacesOf(domain)
 }

@@ -54,7 +54,7 @@ type Config struct {
 	Now func() time.Time
 	Log *slog.Logger
 	// InFlight bounds the requests that are served at once; more are told to
-	// come back.
+	// come back. One caller has at most a quarter of them.
 	InFlight int
 }
 
@@ -62,6 +62,9 @@ type Config struct {
 type handler struct {
 	Config
 	slots chan struct{}
+	// share and large are places by caller: of all requests, and of those with
+	// a large body.
+	share, large *share
 }
 
 // New checks the configuration.
@@ -69,7 +72,7 @@ func New(c Config) (http.Handler, error) {
 	if c.Next == nil || c.Authenticate == nil || c.Permit == nil || c.Policy.Access == nil || c.Recorder == nil || c.URL == "" || c.Now == nil || c.Log == nil || c.InFlight <= 0 {
 		return nil, errors.New("authzenhttp: incomplete configuration")
 	}
-	return &handler{Config: c, slots: make(chan struct{}, c.InFlight)}, nil
+	return &handler{Config: c, slots: make(chan struct{}, c.InFlight), share: newShare(c.InFlight), large: newShare(c.InFlight / callerShare)}, nil
 }
 
 // endpoint is one route.
@@ -92,6 +95,7 @@ type turn struct {
 	ctx    context.Context
 	caller resource.Caller
 	ev     audit.Event
+	held   []func() // give the caller's places back
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -114,6 +118,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = http.NewResponseController(w).SetReadDeadline(h.Now().Add(requestTimeout))
 	t := h.begin(ctx, w, r)
 	answer, err := h.serve(e, t, w, r)
+	for _, give := range t.held {
+		defer give()
+	}
 	h.finish(t, w, answer, err)
 }
 
@@ -154,6 +161,19 @@ func (h *handler) serve(e endpoint, t *turn, w http.ResponseWriter, r *http.Requ
 	}
 	t.caller = caller.Of(id)
 	t.ev.User = audit.UserInfo{Username: t.caller.Name, UID: t.caller.UID, Groups: t.caller.Groups, Extra: t.caller.Extra}
+	// As soon as it is known who, and before the body is read: a slow or busy
+	// caller stands in nobody's way but its own.
+	places := []*share{h.share}
+	if r.ContentLength < 0 || r.ContentLength > largeBody {
+		places = append(places, h.large)
+	}
+	for _, p := range places {
+		give, ok := p.take(t.caller.Name)
+		if !ok {
+			return nil, fault.New(fault.Exhausted, "too many of your requests are in flight; try again")
+		}
+		t.held = append(t.held, give)
+	}
 	for k := range r.Header {
 		if strings.HasPrefix(k, "Impersonate-") {
 			return nil, fault.New(fault.Invalid, "impersonation is not served here")

@@ -11,6 +11,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -48,7 +49,12 @@ type beyondRBAC struct {
 	status      *banstatus.Tracker
 	// policies are candidates for questions.
 	policies *question.Policies
-	log      *slog.Logger
+	// accounts, clusterRoles and namespaces are what questions need of objects
+	// beyond the compiled policy.
+	accounts     *question.Accounts
+	clusterRoles *question.Held[*rbacv1.ClusterRole]
+	namespaces   *question.Held[*corev1.Namespace]
+	log          *slog.Logger
 }
 
 // newBeyondRBAC adds to policy; it must be called before policy is fed.
@@ -59,12 +65,15 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 	}
 	conditions := grant.Conditions{Environment: environment}
 	return &beyondRBAC{
-		grants:      policy.WithGrants(conditions.Compile),
-		validator:   grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
-		credentials: credentials,
-		status:      banstatus.New(now),
-		policies:    question.NewPolicies(),
-		log:         log,
+		grants:       policy.WithGrants(conditions.Compile),
+		validator:    grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
+		credentials:  credentials,
+		status:       banstatus.New(now),
+		policies:     question.NewPolicies(),
+		accounts:     question.NewAccounts(),
+		clusterRoles: question.NewHeld[*rbacv1.ClusterRole](),
+		namespaces:   question.NewHeld[*corev1.Namespace](),
+		log:          log,
 	}, nil
 }
 
@@ -74,7 +83,9 @@ func (b *beyondRBAC) follow(ctx context.Context, flow *follower) {
 	flow.follow(ctx, bans, typed[*accessapi.Ban]{
 		&credentialBans{to: b.credentials, log: b.log, held: map[string]*accessapi.Ban{}}, b.grants.Bans, banstatus.Bans{Tracker: b.status},
 	})
-	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{b.grants.Namespaces})
+	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{b.grants.Namespaces, b.namespaces})
+	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{b.clusterRoles})
+	flow.follow(ctx, serviceAccounts, typed[*corev1.ServiceAccount]{b.accounts})
 	flow.follow(ctx, sites, typed[*federationapi.Site]{banstatus.Sites{Tracker: b.status}})
 }
 

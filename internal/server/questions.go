@@ -61,13 +61,23 @@ func (q questions) whoCan(ctx context.Context, _ resource.Caller, ask *accessapi
 func holdersOf(list []question.Holder) []accessapi.Holder {
 	var out []accessapi.Holder
 	for _, h := range list {
-		s := accessapi.Subject{Kind: accessapi.SubjectKind(h.Subject.Kind), Namespace: h.Subject.Namespace}
-		if h.Prefix {
-			s.NamePrefix = h.Subject.Name
-		} else {
-			s.Name = h.Subject.Name
+		s := subjectOf(h.Subject, h.Prefix)
+		if h.Domain != "" {
+			s = accessapi.Subject{Kind: accessapi.SubjectServiceAccount, Domain: h.Domain}
 		}
-		out = append(out, accessapi.Holder{Subject: s, ResourceNames: h.ResourceNames, Reason: h.Reason})
+		x := accessapi.Holder{Subject: s, ResourceNames: h.ResourceNames, Reason: h.Reason}
+		for _, m := range h.Members {
+			x.Members = append(x.Members, subjectOf(m, false))
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+func subjectOf(s authz.Subject, prefix bool) accessapi.Subject {
+	out := accessapi.Subject{Kind: accessapi.SubjectKind(s.Kind), Namespace: s.Namespace, Name: s.Name}
+	if prefix {
+		out.Name, out.NamePrefix = "", s.Name
 	}
 	return out
 }
@@ -81,25 +91,33 @@ func (q questions) explain(ctx context.Context, caller resource.Caller, spec *ac
 	status := accessapi.ExplainReviewStatus{Answer: answerOf(e.Decision), MissingRoles: e.MissingRoles, DecidedBy: deciderOf(e)}
 	for i := range e.Nearest {
 		n := &e.Nearest[i]
-		status.Nearest = append(status.Nearest, accessapi.NearRule{
-			Rule: rbac.PolicyRules([]authz.Rule{n.Rule})[0], By: *binding(&n.Grant), Lacks: n.Lacks,
-		})
+		near := accessapi.NearRule{Rule: rbac.PolicyRules([]authz.Rule{n.Rule})[0]}
+		if n.Policy != nil {
+			near.By = accessapi.Decider{Kind: "AccessPolicy", Name: n.Policy.Name}
+		} else if n.Grant != nil {
+			near.By = *binding(n.Grant)
+		}
+		for _, lack := range n.Lacks {
+			near.Lacks = append(near.Lacks, lack.String())
+		}
+		status.Nearest = append(status.Nearest, near)
 	}
 	return status, nil
 }
 
 func deciderOf(e question.Explanation) *accessapi.Decider {
+	by := &accessapi.Decider{}
 	if ban, ok := e.Decision.Ban(); ok {
-		return &accessapi.Decider{Kind: "Ban", Name: ban.Name}
-	}
-	if policy, ok := e.Decision.AccessPolicy(); ok {
-		return &accessapi.Decider{Kind: "AccessPolicy", Name: policy.Name}
-	}
-	grant, ok := e.Decision.Grant()
-	if !ok {
+		by.Kind, by.Name = "Ban", ban.Name
+	} else if policy, ok := e.Decision.AccessPolicy(); ok {
+		by.Kind, by.Name = "AccessPolicy", policy.Name
+	} else if grant, ok := e.Decision.Grant(); ok {
+		by = binding(&grant)
+	} else if e.Decision.Superuser() {
+		by.Kind, by.Name = "Group", access.SuperuserGroup
+	} else {
 		return nil
 	}
-	by := binding(&grant)
 	if e.Rule != nil {
 		by.Rule = &rbac.PolicyRules([]authz.Rule{*e.Rule})[0]
 	}

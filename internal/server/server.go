@@ -48,7 +48,7 @@ const (
 	inFlight = 1024
 	// inFlightQuestions bounds the AuthZEN requests served at once: a batch may
 	// be large.
-	inFlightQuestions = 64
+	inFlightQuestions = 256
 	// maxConnections bounds the connections held open at once; further ones
 	// wait to be accepted. At 50 to 100 kB each, that many fill no machine.
 	maxConnections = 8192
@@ -166,7 +166,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
 	escalation := checks{access.Checks{Access: authorizer}}
-	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies}}
+	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies,
+		Accounts: beyond.accounts, ClusterRoles: beyond.clusterRoles, Namespaces: beyond.namespaces}}
 	mint := mintPolicy{answers}
 	accessKeys := newAccessKeys(who.accessKeys, asked, mint, theFrame, now, log)
 	open, err := newStanding(chain, answers, policy, now, log)
@@ -210,6 +211,8 @@ func Run(ctx context.Context, o Options) error {
 		ReviewAccess:            asked.review,
 		WhoCan:                  asked.whoCan,
 		Explain:                 asked.explain,
+		WhatCan:                 asked.whatCan,
+		Impact:                  asked.impacts(beyond.validator.AccessPolicy).answer,
 	})
 	mapper = newKindMapper(kinds)
 	frame, err = kubeapi.New(ctx, kubeapi.Config{

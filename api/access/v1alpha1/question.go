@@ -104,7 +104,8 @@ type WhoCanReview struct {
 // WhoCanReviewStatus is the answer.
 type WhoCanReviewStatus struct {
 	// holders may do what was asked, each once for every grant that says so.
-	// Groups are named, not expanded.
+	// Groups are named; of those whose members are known, the members are in
+	// members.
 	// +optional
 	// +listType=atomic
 	Holders []Holder `json:"holders,omitempty"`
@@ -123,6 +124,12 @@ type Holder struct {
 	// +optional
 	// +listType=atomic
 	ResourceNames []string `json:"resourceNames,omitempty"`
+	// members of a group, when the control plane knows them: those of
+	// system:serviceaccounts and of its groups for namespaces. A member that is
+	// denied stands among refused.
+	// +optional
+	// +listType=atomic
+	Members []Subject `json:"members,omitempty"`
 	// reason names the grant, or what overrules it.
 	Reason string `json:"reason"`
 }
@@ -159,7 +166,7 @@ type ExplainReviewStatus struct {
 	// decidedBy is the object that decided; absent when nothing did.
 	// +optional
 	DecidedBy *Decider `json:"decidedBy,omitempty"`
-	// nearest are rules that the subject holds and that lack the least, when
+	// nearest are the rules of bindings and policies that lack the least, when
 	// nothing allows the request and nothing denies it.
 	// +optional
 	// +listType=atomic
@@ -173,7 +180,8 @@ type ExplainReviewStatus struct {
 
 // Decider is the object that decided.
 type Decider struct {
-	// kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding.
+	// kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding; or Group,
+	// for members of system:masters.
 	Kind string `json:"kind"`
 	// namespace of a RoleBinding.
 	// +optional
@@ -186,7 +194,7 @@ type Decider struct {
 	// subject of the binding that matched, as KIND/NAME.
 	// +optional
 	Subject string `json:"subject,omitempty"`
-	// rule of the role that allows.
+	// rule of the role or policy that decides.
 	// +optional
 	Rule *rbacv1.PolicyRule `json:"rule,omitempty"`
 }
@@ -195,10 +203,11 @@ type Decider struct {
 type NearRule struct {
 	// rule as it stands in the role.
 	Rule rbacv1.PolicyRule `json:"rule"`
-	// by is the binding that gives it.
+	// by is the binding or the policy that gives it.
 	By Decider `json:"by"`
-	// lacks names what the rule would have to include: verb, resource, name,
-	// url.
+	// lacks names what keeps the rule from allowing the request: verb,
+	// apiGroup, resource, resourceName, path, namespace, site, period,
+	// selector, condition, or subject where it is for others.
 	// +listType=atomic
 	Lacks []string `json:"lacks"`
 }

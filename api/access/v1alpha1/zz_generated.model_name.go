@@ -111,6 +111,11 @@ func (in DelegationStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Entitlement) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Entitlement"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in ExplainReview) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.ExplainReview"
 }
@@ -128,6 +133,31 @@ func (in ExplainReviewStatus) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Holder) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.Holder"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ImpactReview) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ImpactReview"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ImpactReviewSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ImpactReviewSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ImpactReviewStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ImpactReviewStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ImpactRule) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.ImpactRule"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Limits) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.Limits"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
@@ -153,6 +183,26 @@ func (in ReviewSubject) OpenAPIModelName() string {
 // OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Subject) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.Subject"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in SubjectImpact) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.SubjectImpact"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in WhatCanReview) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.WhatCanReview"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in WhatCanReviewSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.WhatCanReviewSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in WhatCanReviewStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.WhatCanReviewStatus"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

@@ -50,15 +50,25 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.DelegationReceiver{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_DelegationReceiver(ref),
 		v1alpha1.DelegationSpec{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_DelegationSpec(ref),
 		v1alpha1.DelegationStatus{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_DelegationStatus(ref),
+		v1alpha1.Entitlement{}.OpenAPIModelName():                              schema_gatehouse_api_access_v1alpha1_Entitlement(ref),
 		v1alpha1.ExplainReview{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_ExplainReview(ref),
 		v1alpha1.ExplainReviewSpec{}.OpenAPIModelName():                        schema_gatehouse_api_access_v1alpha1_ExplainReviewSpec(ref),
 		v1alpha1.ExplainReviewStatus{}.OpenAPIModelName():                      schema_gatehouse_api_access_v1alpha1_ExplainReviewStatus(ref),
 		v1alpha1.Holder{}.OpenAPIModelName():                                   schema_gatehouse_api_access_v1alpha1_Holder(ref),
+		v1alpha1.ImpactReview{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_ImpactReview(ref),
+		v1alpha1.ImpactReviewSpec{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_ImpactReviewSpec(ref),
+		v1alpha1.ImpactReviewStatus{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_ImpactReviewStatus(ref),
+		v1alpha1.ImpactRule{}.OpenAPIModelName():                               schema_gatehouse_api_access_v1alpha1_ImpactRule(ref),
+		v1alpha1.Limits{}.OpenAPIModelName():                                   schema_gatehouse_api_access_v1alpha1_Limits(ref),
 		v1alpha1.NamespaceScope{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_NamespaceScope(ref),
 		v1alpha1.NearRule{}.OpenAPIModelName():                                 schema_gatehouse_api_access_v1alpha1_NearRule(ref),
 		v1alpha1.Question{}.OpenAPIModelName():                                 schema_gatehouse_api_access_v1alpha1_Question(ref),
 		v1alpha1.ReviewSubject{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_ReviewSubject(ref),
 		v1alpha1.Subject{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_Subject(ref),
+		v1alpha1.SubjectImpact{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_SubjectImpact(ref),
+		v1alpha1.WhatCanReview{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_WhatCanReview(ref),
+		v1alpha1.WhatCanReviewSpec{}.OpenAPIModelName():                        schema_gatehouse_api_access_v1alpha1_WhatCanReviewSpec(ref),
+		v1alpha1.WhatCanReviewStatus{}.OpenAPIModelName():                      schema_gatehouse_api_access_v1alpha1_WhatCanReviewStatus(ref),
 		v1alpha1.WhoCanReview{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_WhoCanReview(ref),
 		v1alpha1.WhoCanReviewStatus{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_WhoCanReviewStatus(ref),
 		auditv1alpha1.AuditPolicy{}.OpenAPIModelName():                         schema_gatehouse_api_audit_v1alpha1_AuditPolicy(ref),
@@ -1317,7 +1327,7 @@ func schema_gatehouse_api_access_v1alpha1_Decider(ref common.ReferenceCallback) 
 				Properties: map[string]spec.Schema{
 					"kind": {
 						SchemaProps: spec.SchemaProps{
-							Description: "kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding.",
+							Description: "kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding; or Group, for members of system:masters.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1354,7 +1364,7 @@ func schema_gatehouse_api_access_v1alpha1_Decider(ref common.ReferenceCallback) 
 					},
 					"rule": {
 						SchemaProps: spec.SchemaProps{
-							Description: "rule of the role that allows.",
+							Description: "rule of the role or policy that decides.",
 							Ref:         ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
 						},
 					},
@@ -1706,6 +1716,62 @@ func schema_gatehouse_api_access_v1alpha1_DelegationStatus(ref common.ReferenceC
 	}
 }
 
+func schema_gatehouse_api_access_v1alpha1_Entitlement(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Entitlement is what one object says of a subject.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"effect": {
+						SchemaProps: spec.SchemaProps{
+							Description: "effect is Allow or Deny.\n\nPossible enum values:\n - `\"Allow\"` allows what nothing denies.\n - `\"Deny\"` denies whatever else allows.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Allow", "Deny"},
+						},
+					},
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are what is allowed or denied. An allow needs a request that lies inside of one of them; a deny meets every request that could touch one.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"by": {
+						SchemaProps: spec.SchemaProps{
+							Description: "by is the object that says so.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.Decider{}.OpenAPIModelName()),
+						},
+					},
+					"limits": {
+						SchemaProps: spec.SchemaProps{
+							Description: "limits narrow it beyond its rules.",
+							Ref:         ref(v1alpha1.Limits{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"effect", "by"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Decider{}.OpenAPIModelName(), v1alpha1.Limits{}.OpenAPIModelName(), rbacv1.PolicyRule{}.OpenAPIModelName()},
+	}
+}
+
 func schema_gatehouse_api_access_v1alpha1_ExplainReview(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -1828,7 +1894,7 @@ func schema_gatehouse_api_access_v1alpha1_ExplainReviewStatus(ref common.Referen
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "nearest are rules that the subject holds and that lack the least, when nothing allows the request and nothing denies it.",
+							Description: "nearest are the rules of bindings and policies that lack the least, when nothing allows the request and nothing denies it.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -1900,6 +1966,24 @@ func schema_gatehouse_api_access_v1alpha1_Holder(ref common.ReferenceCallback) c
 							},
 						},
 					},
+					"members": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "members of a group, when the control plane knows them: those of system:serviceaccounts and of its groups for namespaces. A member that is denied stands among refused.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Subject{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
 							Description: "reason names the grant, or what overrules it.",
@@ -1914,6 +1998,328 @@ func schema_gatehouse_api_access_v1alpha1_Holder(ref common.ReferenceCallback) c
 		},
 		Dependencies: []string{
 			v1alpha1.Subject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_ImpactReview(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ImpactReview asks who would gain or lose what, if objects were applied or deleted. Nothing is changed. It is answered and forgotten.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what is asked.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.ImpactReviewSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.ImpactReviewStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ImpactReviewSpec{}.OpenAPIModelName(), v1alpha1.ImpactReviewStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_ImpactReviewSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ImpactReviewSpec is what is asked. At least one object is given, and at most 500 in all.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"apply": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "apply are objects as \"kubectl apply\" would take them: Roles, ClusterRoles, RoleBindings, ClusterRoleBindings, AccessPolicies, Bans and Namespaces, or Lists of them.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(runtime.RawExtension{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"delete": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "delete are objects of the same kinds that would be deleted; of each only kind, namespace and name are read.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(runtime.RawExtension{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			runtime.RawExtension{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_ImpactReviewStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ImpactReviewStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"subjects": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "subjects gain or lose something, in the order of their names. Whoever is not listed keeps what it has.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.SubjectImpact{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"notes": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "notes say what the answer cannot know, such as the members of groups.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.SubjectImpact{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_ImpactRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ImpactRule is what is gained or lost in one scope.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"site": {
+						SchemaProps: spec.SchemaProps{
+							Description: "site is where; empty is the control plane.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace is where; empty is everywhere.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"rules": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "rules are the actions.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(rbacv1.PolicyRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"limits": {
+						SchemaProps: spec.SchemaProps{
+							Description: "limits narrow them: it is gained or lost only within these.",
+							Ref:         ref(v1alpha1.Limits{}.OpenAPIModelName()),
+						},
+					},
+					"except": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "except are bans and policies that deny parts of it, as KIND/NAME.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"by": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "by are the objects that grant what is gained, or that granted or now deny what is lost, as KIND/[NAMESPACE/]NAME.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"rules"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Limits{}.OpenAPIModelName(), rbacv1.PolicyRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_Limits(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "Limits narrow what a policy allows or denies.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespaces": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespaces are those that the policy names. It reaches no URLs, and nothing outside of namespaces.",
+							Ref:         ref(v1alpha1.NamespaceScope{}.OpenAPIModelName()),
+						},
+					},
+					"labelSelector": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "labelSelector is the objects' labels.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.LabelSelectorRequirement{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"fieldSelector": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "fieldSelector is the objects' fields.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(metav1.FieldSelectorRequirement{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"condition": {
+						SchemaProps: spec.SchemaProps{
+							Description: "condition is the policy's expression.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"notBefore": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notBefore is when it begins.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notAfter": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notAfter is when it ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.NamespaceScope{}.OpenAPIModelName(), metav1.FieldSelectorRequirement{}.OpenAPIModelName(), metav1.LabelSelectorRequirement{}.OpenAPIModelName(), metav1.Time{}.OpenAPIModelName()},
 	}
 }
 
@@ -1973,7 +2379,7 @@ func schema_gatehouse_api_access_v1alpha1_NearRule(ref common.ReferenceCallback)
 					},
 					"by": {
 						SchemaProps: spec.SchemaProps{
-							Description: "by is the binding that gives it.",
+							Description: "by is the binding or the policy that gives it.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.Decider{}.OpenAPIModelName()),
 						},
@@ -1985,7 +2391,7 @@ func schema_gatehouse_api_access_v1alpha1_NearRule(ref common.ReferenceCallback)
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "lacks names what the rule would have to include: verb, resource, name, url.",
+							Description: "lacks names what keeps the rule from allowing the request: verb, apiGroup, resource, resourceName, path, namespace, site, period, selector, condition, or subject where it is for others.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -2152,6 +2558,203 @@ func schema_gatehouse_api_access_v1alpha1_Subject(ref common.ReferenceCallback) 
 	}
 }
 
+func schema_gatehouse_api_access_v1alpha1_SubjectImpact(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "SubjectImpact is what one subject gains and loses.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"subject": {
+						SchemaProps: spec.SchemaProps{
+							Description: "subject is named exactly, by a prefix or by a domain.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.Subject{}.OpenAPIModelName()),
+						},
+					},
+					"memberOf": {
+						SchemaProps: spec.SchemaProps{
+							Description: "memberOf names the group through which a member is affected that no changed object names itself.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"gains": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "gains are actions that are not allowed now and would be.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ImpactRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"loses": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "loses are actions that are allowed now and would not be.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.ImpactRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"subject"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ImpactRule{}.OpenAPIModelName(), v1alpha1.Subject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_WhatCanReview(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "WhatCanReview asks for everything that a subject may do in a namespace of the control plane, and for everything that it is denied. It is answered and forgotten.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what is asked.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.WhatCanReviewSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.WhatCanReviewStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.WhatCanReviewSpec{}.OpenAPIModelName(), v1alpha1.WhatCanReviewStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_WhatCanReviewSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "WhatCanReviewSpec is what is asked.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"subject": {
+						SchemaProps: spec.SchemaProps{
+							Description: "subject is whom the question is about; without it, the caller.",
+							Ref:         ref(v1alpha1.ReviewSubject{}.OpenAPIModelName()),
+						},
+					},
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace is where; empty asks for what is allowed everywhere, outside of namespaces too, and for what is denied anywhere.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.ReviewSubject{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_WhatCanReviewStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "WhatCanReviewStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"entitlements": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "entitlements are in the order in which a decision asks them: bans, then policies that deny, then what superusers and bindings are allowed, then policies that allow. The first that a request meets decides it.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.Entitlement{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"missingRoles": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "missingRoles are roles that bindings or policies of the subject name and that do not exist, as KIND/NAME.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.Entitlement{}.OpenAPIModelName()},
+	}
+}
+
 func schema_gatehouse_api_access_v1alpha1_WhoCanReview(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -2217,7 +2820,7 @@ func schema_gatehouse_api_access_v1alpha1_WhoCanReviewStatus(ref common.Referenc
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "holders may do what was asked, each once for every grant that says so. Groups are named, not expanded.",
+							Description: "holders may do what was asked, each once for every grant that says so. Groups are named; of those whose members are known, the members are in members.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{

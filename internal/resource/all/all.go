@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/event"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/explainreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/identityprovider"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/impactreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/lease"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/localsubjectaccessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
@@ -35,6 +36,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/tokenreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicybinding"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/whatcanreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/whocanreview"
 )
 
@@ -87,6 +89,8 @@ type Deps struct {
 	ReviewAccess accessreview.Answer
 	WhoCan       whocanreview.Answer
 	Explain      explainreview.Answer
+	WhatCan      whatcanreview.Answer
+	Impact       impactreview.Answer
 }
 
 // List returns every kind that is served.
@@ -124,5 +128,7 @@ func List(d Deps) []resource.Kind {
 		accessreview.New(d.ReviewAccess),
 		whocanreview.New(d.WhoCan),
 		explainreview.New(d.Explain),
+		whatcanreview.New(d.WhatCan),
+		impactreview.New(d.Impact),
 	}
 }

@@ -37,6 +37,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi/identityprovider"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/impactreview"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -113,6 +114,12 @@ func deps() Deps {
 		},
 		Explain: func(context.Context, resource.Caller, *accessv1alpha1.ExplainReviewSpec) (accessv1alpha1.ExplainReviewStatus, error) {
 			return accessv1alpha1.ExplainReviewStatus{}, nil
+		},
+		WhatCan: func(context.Context, resource.Caller, *accessv1alpha1.WhatCanReviewSpec) (accessv1alpha1.WhatCanReviewStatus, error) {
+			return accessv1alpha1.WhatCanReviewStatus{}, nil
+		},
+		Impact: func(context.Context, resource.Caller, impactreview.Changes) (accessv1alpha1.ImpactReviewStatus, error) {
+			return accessv1alpha1.ImpactReviewStatus{}, nil
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/randfill"
 
@@ -25,6 +26,7 @@ func TestRandomObjects(t *testing.T) {
 						*q = *resource.NewMilliQuantity(c.Int63n(4000)-500, resource.DecimalSI)
 					},
 					func(m *metav1.FieldsV1, c randfill.Continue) {},
+					func(o *runtime.RawExtension, c randfill.Continue) { o.Raw = []byte(c.String(40)) },
 					func(v *intstr.IntOrString, c randfill.Continue) {
 						*v = intstr.FromInt32(c.Int31n(70000))
 						if c.Bool() {

@@ -13,6 +13,7 @@ import (
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/impactreview"
 )
 
 // questions holds one good and one bad question of every review that asks
@@ -52,6 +53,14 @@ var questions = map[string]struct{ good, bad runtime.Object }{
 		&accessv1alpha1.ExplainReview{Spec: accessv1alpha1.ExplainReviewSpec{Question: accessv1alpha1.Question{ResourceAttributes: &authorizationv1.ResourceAttributes{}}}},
 		&accessv1alpha1.ExplainReview{},
 	},
+	"WhatCanReview": {
+		&accessv1alpha1.WhatCanReview{Spec: accessv1alpha1.WhatCanReviewSpec{Namespace: "payments"}},
+		&accessv1alpha1.WhatCanReview{Spec: accessv1alpha1.WhatCanReviewSpec{Subject: &accessv1alpha1.ReviewSubject{}}},
+	},
+	"ImpactReview": {
+		&accessv1alpha1.ImpactReview{Spec: accessv1alpha1.ImpactReviewSpec{Delete: []runtime.RawExtension{{Raw: []byte(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"a"}}`)}}}},
+		&accessv1alpha1.ImpactReview{Spec: accessv1alpha1.ImpactReviewSpec{Apply: []runtime.RawExtension{{Raw: []byte(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"}}`)}}}},
+	},
 	"SelfSubjectRulesReview": {
 		&authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: "payments"}},
 		&authorizationv1.SelfSubjectRulesReview{},
@@ -88,6 +97,14 @@ func TestReviewsAskOnlyGoodQuestions(t *testing.T) {
 	d.Explain = func(context.Context, resource.Caller, *accessv1alpha1.ExplainReviewSpec) (accessv1alpha1.ExplainReviewStatus, error) {
 		asked++
 		return accessv1alpha1.ExplainReviewStatus{Nearest: make([]accessv1alpha1.NearRule, 1)}, failure
+	}
+	d.WhatCan = func(context.Context, resource.Caller, *accessv1alpha1.WhatCanReviewSpec) (accessv1alpha1.WhatCanReviewStatus, error) {
+		asked++
+		return accessv1alpha1.WhatCanReviewStatus{Entitlements: make([]accessv1alpha1.Entitlement, 1)}, failure
+	}
+	d.Impact = func(context.Context, resource.Caller, impactreview.Changes) (accessv1alpha1.ImpactReviewStatus, error) {
+		asked++
+		return accessv1alpha1.ImpactReviewStatus{Notes: make([]string, 1)}, failure
 	}
 	for _, k := range List(d) {
 		review, ok := k.(*resource.Answered)
