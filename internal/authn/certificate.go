@@ -52,10 +52,11 @@ func (c *Chain) VerifyCertificate(ctx context.Context, peer []*x509.Certificate)
 // proven is a certificate whose chain was verified.
 type proven struct {
 	roots *x509.CertPool
-	// user and site are what the certificate makes its holder; which of them
-	// is set depends on roots.
-	user *verified
-	site *Site
+	// user, site and source are what the certificate makes its holder; which
+	// of them is set depends on roots and subject.
+	user   *verified
+	site   *Site
+	source *Source
 }
 
 // verifyPeer proves a chain against one set of roots. A chain that was proven

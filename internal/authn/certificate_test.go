@@ -245,6 +245,57 @@ func TestVerifySite(t *testing.T) {
 	}
 }
 
+// A source's certificate makes a source and nothing else, and nothing else
+// makes one.
+func TestVerifySource(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ca, siteCA := newAuthority(t, w.clock, "client CA", nil), newAuthority(t, w.clock, "site CA", nil)
+	w.chain.SetClientCAs(ca.pool())
+	w.chain.SetSiteCAs(siteCA.pool())
+	subject := func(name string, organizations ...string) pkix.Name {
+		return pkix.Name{CommonName: name, Organization: organizations}
+	}
+	cases := map[string]struct {
+		certificate *x509.Certificate
+		name        string
+		reason      authn.Reason
+	}{
+		"good":                 {siteCA.issue(authn.SourceSubject("web-1.example")), "web-1.example", ""},
+		"client CA":            {ca.issue(authn.SourceSubject("web-1")), "", authn.BadSignature},
+		"a site's":             {siteCA.issue(authn.SiteSubject("web-1")), "", authn.ReservedName},
+		"of the sites' group":  {siteCA.issue(subject("system:audit-source:web-1", "system:sites")), "", authn.ReservedName},
+		"further organization": {siteCA.issue(subject("system:audit-source:web-1", "system:audit-sources", "system:masters")), "", authn.ReservedName},
+		"no name":              {siteCA.issue(authn.SourceSubject("")), "", authn.ReservedName},
+		"an empty label":       {siteCA.issue(authn.SourceSubject("a..b")), "", authn.ReservedName},
+		"a slash":              {siteCA.issue(authn.SourceSubject("a/b")), "", authn.ReservedName},
+		"expired":              {siteCA.issue(authn.SourceSubject("a"), func(c *x509.Certificate) { c.NotAfter = w.clock.now().Add(-time.Second) }), "", authn.Expired},
+	}
+	for name, tc := range cases {
+		peer := []*x509.Certificate{tc.certificate}
+		for range 2 {
+			got, err := w.chain.VerifySource(context.Background(), peer)
+			if authn.ReasonOf(err) != tc.reason || got.Name() != tc.name || got.Valid() != (tc.reason == "") {
+				t.Errorf("%s: source %q, %v", name, got.Name(), err)
+			}
+			if err == nil && (got.CredentialID() != authn.CertificateID(tc.certificate) || !authn.IsSource(tc.certificate)) {
+				t.Errorf("%s: credential %q", name, got.CredentialID())
+			}
+		}
+		if site, err := w.chain.VerifySite(context.Background(), peer); err == nil && name != "a site's" {
+			t.Errorf("%s: accepted as site %q", name, site.Name())
+		}
+		if id, err := w.chain.VerifyCertificate(context.Background(), peer); err == nil {
+			t.Errorf("%s: accepted as user %q", name, id.Name())
+		}
+	}
+	good := cases["good"].certificate
+	must(t, w.bans.Replace([]authn.Ban{{Name: "b", Credential: authn.CertificateID(good)}}))
+	if _, err := w.chain.VerifySource(context.Background(), []*x509.Certificate{good}); authn.ReasonOf(err) != authn.Banned {
+		t.Errorf("banned source: %v", err)
+	}
+}
+
 // TestOpenConnectionEndsAtOnce uses one certificate object over and over, as a
 // connection does.
 func TestOpenConnectionEndsAtOnce(t *testing.T) {

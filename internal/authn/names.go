@@ -55,7 +55,7 @@ func allowedNames(name string, groups []string) error {
 }
 
 func isSiteName(name string) bool {
-	return name == sitename.SitesGroup || strings.HasPrefix(name, sitename.SiteUserPrefix) || name+":" == sitename.SiteUserPrefix
+	return sitename.Reserved(name) || name+":" == sitename.SiteUserPrefix || name+":" == sitename.SourceUserPrefix
 }
 
 // allowedForeign holds for names that another party chose: nothing that our

@@ -128,6 +128,7 @@ func TestProfiles(t *testing.T) {
 	node, err4 := PrepareNode("worker-1.example", "", key.Public(), 0)
 	site, err5 := PrepareSite("berlin", key.Public(), 0)
 	proxy, err6 := PrepareFrontProxy("front-proxy", key.Public(), 0)
+	source, err7 := PrepareSource("web-1.example", key.Public(), 0)
 	cases := map[string]struct {
 		cert     *x509.Certificate
 		user     string
@@ -140,6 +141,7 @@ func TestProfiles(t *testing.T) {
 		"client":  {issue(t, w.client, client, err3), "alice@example.org", []string{"a b", "b"}, 0, time.Hour},
 		"node":    {issue(t, w.client, node, err4), "system:node:worker-1.example", []string{"system:nodes"}, 0, 90 * days},
 		"site":    {issue(t, w.site, site, err5), "system:site:berlin", []string{"system:sites"}, 1, 365 * days},
+		"source":  {issue(t, w.site, source, err7), "system:audit-source:web-1.example", []string{"system:audit-sources"}, 1, 365 * days},
 		"proxy":   {issue(t, w.proxy, proxy, err6), "front-proxy", nil, 0, 365 * days},
 	}
 	for name, tc := range cases {
@@ -298,6 +300,8 @@ func TestLint(t *testing.T) {
 		{"longest site", site(strings.Repeat("a", 63)), ""},
 		{"long site", site(strings.Repeat("a", 64)), "site: must be"},
 		{"site with a dot", site("berlin.example"), "site: must be"},
+		{"source with a slash", func() error { _, err := PrepareSource("a/b", good, 0); return err }, "source: must be"},
+		{"source without a name", func() error { _, err := PrepareSource("", good, 0); return err }, "source: must be"},
 		{"site with a dash in front", site("-berlin"), "site: must be"},
 		{"empty site", site(""), "site: must be"},
 		{"site in upper case", site("Berlin"), "site: must be"},

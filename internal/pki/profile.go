@@ -23,6 +23,8 @@ const (
 	nodesGroup     = "system:nodes"
 	nodePoolPrefix = "system:node-pool:"
 	siteURIPrefix  = "gatehouse:site:"
+	// sourceURIPrefix begins the URI of an audit source.
+	sourceURIPrefix = "gatehouse:audit-source:"
 )
 
 // Prepared is a certificate request that passed lint, for one signature by the
@@ -106,6 +108,16 @@ func PrepareSite(site string, public crypto.PublicKey, validity time.Duration) (
 	t.URIs = []*url.URL{{Scheme: "gatehouse", Opaque: "site:" + site}}
 	return prepare[keys.SiteCA](t, public, limits{validity, 365 * day, maxValidity},
 		siteLabel(site), noReservedNames(user, sitename.SitesGroup))
+}
+
+// PrepareSource is the profile by which the audit source of that name is
+// recognised, and nothing else: a year by default and at most.
+func PrepareSource(source string, public crypto.PublicKey, validity time.Duration) (*Prepared[keys.SiteCA], error) {
+	user := sitename.SourceUserPrefix + source
+	t := subject(user, []string{sitename.SourcesGroup})
+	t.URIs = []*url.URL{{Scheme: "gatehouse", Opaque: "audit-source:" + source}}
+	return prepare[keys.SiteCA](t, public, limits{validity, 365 * day, maxValidity},
+		objectName("source", source), noReservedNames(user, sitename.SourcesGroup))
 }
 
 // PrepareFrontProxy is the profile of a proxy that names its callers in

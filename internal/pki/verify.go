@@ -85,9 +85,11 @@ func (a *Authority[P]) verify(chain []*x509.Certificate) (*x509.Certificate, err
 }
 
 func claimsSite(leaf *x509.Certificate) bool {
-	return strings.HasPrefix(leaf.Subject.CommonName, sitename.SiteUserPrefix) ||
-		slices.Contains(leaf.Subject.Organization, sitename.SitesGroup) ||
-		slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool { return strings.HasPrefix(u.String(), siteURIPrefix) })
+	return sitename.Reserved(leaf.Subject.CommonName) ||
+		slices.ContainsFunc(leaf.Subject.Organization, sitename.Reserved) ||
+		slices.ContainsFunc(leaf.URIs, func(u *url.URL) bool {
+			return strings.HasPrefix(u.String(), siteURIPrefix) || strings.HasPrefix(u.String(), sourceURIPrefix)
+		})
 }
 
 // SiteName returns the name of the site that a verified certificate is for.

@@ -205,6 +205,7 @@ func Run(ctx context.Context, o Options) error {
 		CheckBindingParams:      answers.bindingParams(theFrame, theMapper),
 		RotateSiteKeys:          who.rotateSiteKeys,
 		IssueSiteCredential:     siteCredentials{trust: trust, frame: theFrame}.issue,
+		IssueSourceCredential:   siteCredentials{trust: trust, frame: theFrame}.issueSource,
 		ReviewToken:             answers.tokenFor,
 		Decide:                  answers.decideFor,
 		ListRules:               answers.rules,

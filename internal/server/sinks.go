@@ -36,6 +36,7 @@ import (
 var (
 	auditSinks    = schema.GroupResource{Group: auditapi.GroupVersion.Group, Resource: "auditsinks"}
 	auditPolicies = schema.GroupResource{Group: auditapi.GroupVersion.Group, Resource: "auditpolicies"}
+	auditSources  = schema.GroupResource{Group: auditapi.GroupVersion.Group, Resource: "auditsources"}
 )
 
 // sinks passes this replica's log on, as AuditSinks say.

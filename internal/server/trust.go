@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
@@ -178,19 +179,9 @@ type siteCredentials struct {
 const maxSiteCredentials = 4
 
 func (s siteCredentials) issue(ctx context.Context, _ resource.Caller, site *federationapi.Site, in *federationapi.SiteCredential, dryRun bool) error {
-	public, err := requestedKey(in.Spec.Request)
-	if err != nil {
-		return fault.Wrap(fault.Invalid, "spec.request: "+err.Error(), err)
-	}
-	var validity time.Duration
-	if n := in.Spec.ExpirationSeconds; n != nil {
-		validity = time.Duration(*n) * time.Second
-	}
-	prepared, err := pki.PrepareSite(site.Name, public, validity)
-	if err != nil {
-		return err
-	}
-	cert, err := s.trust.site.Issue(prepared)
+	cert, err := s.certificate(in.Spec.Request, in.Spec.ExpirationSeconds, func(public *ecdsa.PublicKey, validity time.Duration) (*pki.Prepared[keys.SiteCA], error) {
+		return pki.PrepareSite(site.Name, public, validity)
+	})
 	if err != nil {
 		return err
 	}
@@ -209,19 +200,73 @@ func (s siteCredentials) issue(ctx context.Context, _ resource.Caller, site *fed
 	// Listed before it is handed out: the certificate opens nothing until then.
 	if err := s.frame().Modify(ctx, sites, "", "", site.Name, func(o resource.Object) error {
 		spec := &o.(*federationapi.Site).Spec
-		if in.Spec.Replace {
-			spec.Credentials = nil
-		}
-		spec.Credentials = append(slices.Clone(spec.Credentials), id)
-		if n := len(spec.Credentials); n > maxSiteCredentials {
-			spec.Credentials = spec.Credentials[n-maxSiteCredentials:]
-		}
+		spec.Credentials = listed(spec.Credentials, id, in.Spec.Replace)
 		return nil
 	}); err != nil {
 		return err
 	}
 	in.Status.Certificate = pki.CertificatePEM(cert)
 	return nil
+}
+
+// issueSource does the same for an audit source.
+func (s siteCredentials) issueSource(ctx context.Context, _ resource.Caller, source *auditapi.AuditSource, in *auditapi.AuditSourceCredential, dryRun bool) error {
+	cert, err := s.certificate(in.Spec.Request, in.Spec.ExpirationSeconds, func(public *ecdsa.PublicKey, validity time.Duration) (*pki.Prepared[keys.SiteCA], error) {
+		return pki.PrepareSource(source.Name, public, validity)
+	})
+	if err != nil {
+		return err
+	}
+	ca, err := s.trust.serving.BundlePEM()
+	if err != nil {
+		return err
+	}
+	id := authn.CertificateID(cert)
+	in.Name = source.Name
+	in.Status = auditapi.AuditSourceCredentialStatus{
+		CredentialID: id, ExpirationTimestamp: metav1.NewTime(cert.NotAfter), ServingCA: ca,
+	}
+	if dryRun {
+		return nil
+	}
+	if err := s.frame().Modify(ctx, auditSources, "", "", source.Name, func(o resource.Object) error {
+		spec := &o.(*auditapi.AuditSource).Spec
+		spec.Credentials = listed(spec.Credentials, id, in.Spec.Replace)
+		return nil
+	}); err != nil {
+		return err
+	}
+	in.Status.Certificate = pki.CertificatePEM(cert)
+	return nil
+}
+
+// certificate issues for the key of a request.
+func (s siteCredentials) certificate(request []byte, seconds *int64, prepare func(*ecdsa.PublicKey, time.Duration) (*pki.Prepared[keys.SiteCA], error)) (*x509.Certificate, error) {
+	public, err := requestedKey(request)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, "spec.request: "+err.Error(), err)
+	}
+	var validity time.Duration
+	if seconds != nil {
+		validity = time.Duration(*seconds) * time.Second
+	}
+	prepared, err := prepare(public, validity)
+	if err != nil {
+		return nil, err
+	}
+	return s.trust.site.Issue(prepared)
+}
+
+// listed adds a certificate to those by which somebody is recognised.
+func listed(ids []string, id string, replace bool) []string {
+	if replace {
+		ids = nil
+	}
+	ids = append(slices.Clone(ids), id)
+	if n := len(ids); n > maxSiteCredentials {
+		ids = ids[n-maxSiteCredentials:]
+	}
+	return ids
 }
 
 // requestedKey reads a PKCS#10 request and proves that its sender has the key.

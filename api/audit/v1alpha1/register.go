@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "audit.gatehouse.dev", Version: "v
 
 // AddToScheme registers the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &AuditPolicy{}, &AuditPolicyList{}, &AuditSink{}, &AuditSinkList{})
+	s.AddKnownTypes(GroupVersion, &AuditPolicy{}, &AuditPolicyList{}, &AuditSink{}, &AuditSinkList{}, &AuditSource{}, &AuditSourceList{}, &AuditSourceCredential{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

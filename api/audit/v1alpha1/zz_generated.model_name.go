@@ -36,6 +36,41 @@ func (in AuditSinkStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSource) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSource"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceCredential) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceCredential"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceCredentialSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceCredentialSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceCredentialStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceCredentialStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceList) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in AuditSourceStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.AuditSourceStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in DirectorySink) OpenAPIModelName() string {
 	return "dev.gatehouse.audit.v1alpha1.DirectorySink"
 }

@@ -146,7 +146,7 @@ type SiteStatus struct {
 type SiteDoor struct {
 	// name of the door as in its URL: authenticate, authorize/deny, authorize,
 	// audit, admit, images, journal, keys, objects, reports, sign, snapshot,
-	// snapshot/ack.
+	// snapshot/ack, v1/logs; or syslog, which has a listener of its own.
 	Name string `json:"name"`
 	// lastHeard is when the site last used the door.
 	// +optional

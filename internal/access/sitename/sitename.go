@@ -38,6 +38,11 @@ const (
 	SitesGroup     = "system:sites"
 	SiteUserPrefix = "system:site:"
 
+	// SourcesGroup and SourceUserPrefix are the same for the sources of the
+	// record that have certificates of their own.
+	SourcesGroup     = "system:audit-sources"
+	SourceUserPrefix = "system:audit-source:"
+
 	reserved           = "system:"
 	serviceAccountUser = "system:serviceaccount:"
 	serviceAccounts    = "system:serviceaccounts"
@@ -141,11 +146,12 @@ func Forged(user, group string) bool {
 	return !prefixed || !ok || !isGroupOf(inner, namespace)
 }
 
-// Reserved reports whether a user or group name belongs to a site and may
-// therefore be given by the site CA only: no signer, identity provider,
-// claim mapping or impersonation yields it.
+// Reserved reports whether a user or group name belongs to a site, or to a
+// source of the record at one, and may therefore be given by the site CA only:
+// no signer, identity provider, claim mapping or impersonation yields it.
 func Reserved(name string) bool {
-	return name == SitesGroup || strings.HasPrefix(name, SiteUserPrefix)
+	return name == SitesGroup || strings.HasPrefix(name, SiteUserPrefix) ||
+		name == SourcesGroup || strings.HasPrefix(name, SourceUserPrefix)
 }
 
 // IsServiceAccount reports whether a user name is that of a service account:

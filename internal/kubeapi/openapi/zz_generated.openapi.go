@@ -77,6 +77,13 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		auditv1alpha1.AuditSinkList{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_AuditSinkList(ref),
 		auditv1alpha1.AuditSinkSpec{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref),
 		auditv1alpha1.AuditSinkStatus{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditSinkStatus(ref),
+		auditv1alpha1.AuditSource{}.OpenAPIModelName():                         schema_gatehouse_api_audit_v1alpha1_AuditSource(ref),
+		auditv1alpha1.AuditSourceCredential{}.OpenAPIModelName():               schema_gatehouse_api_audit_v1alpha1_AuditSourceCredential(ref),
+		auditv1alpha1.AuditSourceCredentialSpec{}.OpenAPIModelName():           schema_gatehouse_api_audit_v1alpha1_AuditSourceCredentialSpec(ref),
+		auditv1alpha1.AuditSourceCredentialStatus{}.OpenAPIModelName():         schema_gatehouse_api_audit_v1alpha1_AuditSourceCredentialStatus(ref),
+		auditv1alpha1.AuditSourceList{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditSourceList(ref),
+		auditv1alpha1.AuditSourceSpec{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditSourceSpec(ref),
+		auditv1alpha1.AuditSourceStatus{}.OpenAPIModelName():                   schema_gatehouse_api_audit_v1alpha1_AuditSourceStatus(ref),
 		auditv1alpha1.DirectorySink{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_DirectorySink(ref),
 		auditv1alpha1.OTLPSink{}.OpenAPIModelName():                            schema_gatehouse_api_audit_v1alpha1_OTLPSink(ref),
 		auditv1alpha1.PolicyResources{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_PolicyResources(ref),
@@ -3148,6 +3155,347 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSinkStatus(ref common.ReferenceCal
 		},
 		Dependencies: []string{
 			auditv1alpha1.SinkReplica{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSource(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSource is somebody who is expected to write to the record: a host with its journal or syslog, a program with OpenTelemetry logs, or the kube-apiserver of a site. It says by which certificates the source is recognised, under which host its entries are recorded, and how long it may be silent.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata. The name is a part of the source's certificate and of what it records.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what is expected of the source.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSourceSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is what was heard of it.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSourceStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditSourceSpec{}.OpenAPIModelName(), auditv1alpha1.AuditSourceStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceCredential(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceCredential asks for a certificate by which the control plane recognises a source. It is posted to auditsources/NAME/credential and answered, never stored; the id of the certificate is added to spec.credentials of the source.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata; nothing in it is read.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the caller asks for.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSourceCredentialSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(auditv1alpha1.AuditSourceCredentialStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditSourceCredentialSpec{}.OpenAPIModelName(), auditv1alpha1.AuditSourceCredentialStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceCredentialSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceCredentialSpec is what the caller asks for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"request": {
+						SchemaProps: spec.SchemaProps{
+							Description: "request is a PKCS#10 certificate request in PEM. Only its public key and its signature are read: the names in the certificate are the source's.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"expirationSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationSeconds is the wished life of the certificate, from 600 (10 minutes) to 31536000 (a year). Default: 31536000.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"replace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "replace makes the new certificate the only one by which the source is recognised; otherwise it is added to those that are.",
+							Type:        []string{"boolean"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"request"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceCredentialStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceCredentialStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"certificate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "certificate in PEM.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID names the certificate in records and bans (X509SHA256=...).",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationTimestamp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTimestamp is when the certificate ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"servingCA": {
+						SchemaProps: spec.SchemaProps{
+							Description: "servingCA is the PEM of the authorities by which the source recognises the control plane.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceList is a list of AuditSources.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the sources.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(auditv1alpha1.AuditSource{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.AuditSource{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceSpec is what is expected of a source.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"site": {
+						SchemaProps: spec.SchemaProps{
+							Description: "site that the source belongs to. It cannot be changed.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kind says how it writes: Journal (systemd-journal-upload), Syslog (RFC 5424 over TLS, RFC 5425), OTLP (OpenTelemetry logs over HTTP) or KubernetesAudit (the audit webhook of a kube-apiserver). It cannot be changed.\n\nPossible enum values:\n - `\"Journal\"` is a systemd journal.\n - `\"KubernetesAudit\"` is the audit webhook of a kube-apiserver.\n - `\"OTLP\"` is OpenTelemetry logs over HTTP.\n - `\"Syslog\"` is syslog over TLS.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Journal", "KubernetesAudit", "OTLP", "Syslog"},
+						},
+					},
+					"host": {
+						SchemaProps: spec.SchemaProps{
+							Description: "host under which its entries are recorded, whatever they say themselves. Default: the name of the source. Not for KubernetesAudit.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expectedIntervalSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expectedIntervalSeconds is how often something is heard of the source when it is well, from 1 second to 30 days. After two intervals without a word its silence is recorded, once, and its return. Default: silence is nothing unusual.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"credentials": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "credentials are the ids (X509SHA256=...) of the certificates of the site CA by which the source is recognised. Without one, the source is what the site writes under this host with its own certificate.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"site", "kind"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_AuditSourceStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "AuditSourceStatus is what was heard of a source.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"state": {
+						SchemaProps: spec.SchemaProps{
+							Description: "state is Waiting, Active or Silent.\n\nPossible enum values:\n - `\"Active\"` was heard.\n - `\"Silent\"` was not heard for two intervals.\n - `\"Waiting\"` was never heard.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Active", "Silent", "Waiting"},
+						},
+					},
+					"lastHeard": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastHeard is when the source last wrote something that was recorded.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lastEntry": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastEntry is the newest time that an entry of the source bears.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"lagSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lagSeconds is how far behind lastHeard lastEntry was: how long an entry took to arrive.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"silentSince": {
+						SchemaProps: spec.SchemaProps{
+							Description: "silentSince is the last word before a silence that lasts.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
 	}
 }
 

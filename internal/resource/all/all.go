@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/accessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/auditpolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/auditsink"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/auditsource"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/ban"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
@@ -67,6 +68,8 @@ type Deps struct {
 	CheckBan          ban.Check
 	// CheckAuditSink guards what a sink sees.
 	CheckAuditSink auditsink.Check
+	// IssueSourceCredential answers auditsources/credential.
+	IssueSourceCredential auditsource.IssueCredential
 	// ValidateJWT checks the issuer, mappings and expressions of an identity
 	// provider.
 	ValidateJWT identityprovider.ValidateJWT
@@ -118,6 +121,7 @@ func List(d Deps) []resource.Kind {
 		ban.New(d.CheckBan),
 		auditpolicy.New(),
 		auditsink.New(d.CheckAuditSink),
+		auditsource.New(d.IssueSourceCredential),
 
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),

@@ -75,6 +75,9 @@ func deps() Deps {
 		CheckAuditSink: func(context.Context, resource.Caller, *auditv1alpha1.AuditSink, *auditv1alpha1.AuditSink) error {
 			return nil
 		},
+		IssueSourceCredential: func(context.Context, resource.Caller, *auditv1alpha1.AuditSource, *auditv1alpha1.AuditSourceCredential, bool) error {
+			return nil
+		},
 		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
 		IssueAccessKey: func(context.Context, resource.Caller, *identityv1alpha1.AccessKey) func(context.Context, *identityv1alpha1.AccessKey) {
 			return nil

@@ -34,7 +34,7 @@ var (
 	modes           = []federationv1alpha1.SiteMode{federationv1alpha1.SiteDeny, federationv1alpha1.SiteFull, federationv1alpha1.SiteObserve}
 	rbacModes       = []federationv1alpha1.SiteRBAC{federationv1alpha1.SiteRBACNone, federationv1alpha1.SiteRBACShared}
 	failurePolicies = []federationv1alpha1.SiteFailurePolicy{federationv1alpha1.SiteFailureDeny, federationv1alpha1.SiteFailureNoOpinion}
-	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack"}
+	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack", "syslog", "v1/logs"}
 )
 
 // controlPlane is how policies name the control plane itself where they name
