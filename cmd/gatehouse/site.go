@@ -31,7 +31,7 @@ import (
 func siteCommand() *cobra.Command {
 	c := &cobra.Command{Use: "site", Short: "Connect platforms to the control plane"}
 	connect := &cobra.Command{Use: "connect", Short: "Register a platform and write what it needs"}
-	connect.AddCommand(connectKubernetesCommand())
+	connect.AddCommand(connectKubernetesCommand(), connectHostCommand())
 	c.AddCommand(connect, rotateKeysCommand())
 	return c
 }
@@ -246,20 +246,27 @@ func newRequest() (keyPEM, requestPEM []byte, err error) {
 }
 
 func writeFiles(dir string, files []clusterfiles.File) error {
+	for _, f := range files {
+		if err := writeFile(dir, f.Name, f.Content, f.Secret); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(dir, name string, content []byte, secret bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("create %s: %w", dir, err)
 	}
-	for _, f := range files {
-		path := filepath.Join(dir, f.Name)
-		// Every file is written private first; the public ones are opened up
-		// for a kube-apiserver that runs as another user.
-		if err := durable.WriteFile(path, f.Content); err != nil {
+	path := filepath.Join(dir, name)
+	// Every file is written private first; the public ones are opened up for a
+	// program that runs as another user.
+	if err := durable.WriteFile(path, content); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if !secret {
+		if err := os.Chmod(path, 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)
-		}
-		if !f.Secret {
-			if err := os.Chmod(path, 0o644); err != nil {
-				return fmt.Errorf("write %s: %w", path, err)
-			}
 		}
 	}
 	return nil

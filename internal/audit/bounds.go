@@ -62,6 +62,12 @@ func (e *Event) Foreign(now time.Time) {
 		e.Annotations[foreignPrefix+k] = e.Annotations[k]
 		delete(e.Annotations, k)
 	}
+	e.MarkSkew(now)
+}
+
+// MarkSkew marks an event whose time, given by somebody else's clock, lies in
+// the future.
+func (e *Event) MarkSkew(now time.Time) {
 	latest := e.RequestReceivedTimestamp.Time
 	if e.StageTimestamp.After(latest) {
 		latest = e.StageTimestamp.Time

@@ -71,6 +71,9 @@ const (
 	AnnotationDelegation = "audit.gatehouse.dev/delegation-chain" // who acted on whose behalf, outermost first
 	AnnotationDomain     = "audit.gatehouse.dev/domain"           // the domain that the event concerns
 	AnnotationNamespace  = "audit.gatehouse.dev/namespace"        // the namespace of ours that a site's event belongs to
+	AnnotationSource     = "audit.gatehouse.dev/source"           // which AuditSource wrote it, where it has a certificate of its own
+	AnnotationHost       = "audit.gatehouse.dev/host"             // the host that it was collected from
+	AnnotationCursor     = "audit.gatehouse.dev/cursor"           // where it stands in the journal of that host
 	AnnotationPolicies   = "audit.gatehouse.dev/policies"         // AccessPolicies that took part in the decision
 )
 

@@ -46,6 +46,13 @@ type BatchRecorder interface {
 	AppendBatch(ctx context.Context, site string, events []Event) (BatchResult, error)
 }
 
+// CollectedRecorder takes events that a collector of ours made out of what a
+// source at a site wrote. It keeps the promises of [BatchRecorder]; what our
+// annotations say in them is ours and stays.
+type CollectedRecorder interface {
+	AppendCollected(ctx context.Context, site string, events []Event) (BatchResult, error)
+}
+
 // Intent returns the record of a change before it is committed: a copy of
 // event at stage RequestReceived, marked as an intent. Recording it durably
 // first is what keeps a full disk from leaving an unrecorded change.

@@ -67,9 +67,15 @@ type Config struct {
 	// Acknowledged, if set, is told that a site decides by the policy of a
 	// time.
 	Acknowledged func(site string, policyOf time.Time)
-	Now          func() time.Time
-	Log          *slog.Logger
-	Metrics      *Metrics
+	// Collect serves the doors at which logs are taken in and reports whether
+	// a path is one of them; nil closes those doors.
+	Collect func(w http.ResponseWriter, r *http.Request) bool
+	// Observe, if set, is told of the events of a site that are on record, in
+	// their order.
+	Observe func(site string, events []audit.Event)
+	Now     func() time.Time
+	Log     *slog.Logger
+	Metrics *Metrics
 	// InFlight bounds the requests that are served at once; more are told to
 	// come back. No caller gets more than a quarter of it.
 	InFlight int
@@ -135,6 +141,10 @@ func (l *Lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.snapshot(w, r)
 		return
 	case strings.HasPrefix(path, pathSites):
+		// They read for as long as there is something, and bound it themselves.
+		if l.Collect != nil && r.URL.RawPath == "" && l.Collect(w, r) {
+			return
+		}
 		timeout := l.times.request
 		if strings.HasSuffix(path, pathEvents) {
 			timeout = l.times.ingest

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
@@ -252,6 +253,11 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
+	collected, err := newCollectors(ctx, chain, doors, record, now, log)
+	if err != nil {
+		return err
+	}
 	keeper := newAccountKeeper(client)
 	flow := &follower{frame: frame, failed: make(chan error, 16)}
 	flow.follow(ctx, roles, typed[*rbacv1.Role]{policy.Roles})
@@ -270,6 +276,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
 	books.follow(ctx, flow)
+	flow.follow(ctx, auditSources, typed[*auditapi.AuditSource]{collected.sources})
 
 	// Everything below works in the background until the end.
 	work := newWork(stop)
@@ -323,10 +330,14 @@ func Run(ctx context.Context, o Options) error {
 	work.start("ban status", func() error { return beyond.report(ctx, frame) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, local, now, log) })
 	local.run(ctx, work)
+	collected.run(ctx, work, frame, record, now, log)
 
 	// The one listener.
 	if err := registry.Register(who.providers); err != nil {
 		return fmt.Errorf("metrics of identity providers: %w", err)
+	}
+	if err := registry.Register(collected.entries); err != nil {
+		return fmt.Errorf("metrics of collectors: %w", err)
 	}
 	authZEN, err := authzenhttp.New(authzenhttp.Config{
 		Next:         frame.Handler(),
@@ -337,7 +348,6 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
 	lane, err := fastlane.New(fastlane.Config{
 		Frame:        open.Handler(authZEN),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
@@ -345,6 +355,7 @@ func Run(ctx context.Context, o Options) error {
 		Sites:        doors,
 		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
 		Recorder: record, Batch: record, SiteTokens: who.siteTokens,
+		Collect: collected.serve, Observe: collected.observe,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})
 	if err != nil {

@@ -135,6 +135,19 @@ type event struct {
 	Annotations          map[string]string
 	RequestObject        json.RawMessage
 	ResponseObject       json.RawMessage
+
+	RequestReceivedTimestamp time.Time
+}
+
+// field is a member of the request's body that is a string.
+func (e event) field(t *testing.T, name string) string {
+	t.Helper()
+	var body map[string]any
+	if err := json.Unmarshal(e.RequestObject, &body); err != nil {
+		t.Fatalf("%v: %s", err, e.raw)
+	}
+	text, _ := body[name].(string)
+	return text
 }
 
 // annotations joins what the event says about the decision.

@@ -98,6 +98,13 @@ type AuditSourceStatus struct {
 	// silentSince is the last word before a silence that lasts.
 	// +optional
 	SilentSince *metav1.Time `json:"silentSince,omitempty"`
+	// pendingEvent is Silent or Returned while the event about it is not on
+	// record yet.
+	// +optional
+	PendingEvent string `json:"pendingEvent,omitempty"`
+	// pendingSince is when a replica took it upon itself to record that event.
+	// +optional
+	PendingSince *metav1.Time `json:"pendingSince,omitempty"`
 }
 
 // AuditSourceList is a list of AuditSources.

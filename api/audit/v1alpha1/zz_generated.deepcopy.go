@@ -392,6 +392,10 @@ func (in *AuditSourceStatus) DeepCopyInto(out *AuditSourceStatus) {
 		in, out := &in.SilentSince, &out.SilentSince
 		*out = (*in).DeepCopy()
 	}
+	if in.PendingSince != nil {
+		in, out := &in.PendingSince, &out.PendingSince
+		*out = (*in).DeepCopy()
+	}
 	return
 }
 

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
@@ -145,6 +146,16 @@ const unwritable = "the audit log cannot be written"
 // AppendBatch implements [audit.BatchRecorder]. The whole list is validated
 // before anything of it is taken.
 func (l *Log) AppendBatch(ctx context.Context, site string, events []audit.Event) (audit.BatchResult, error) {
+	return l.appendBatch(ctx, site, events, (*audit.Event).Foreign)
+}
+
+// AppendCollected implements [audit.CollectedRecorder].
+func (l *Log) AppendCollected(ctx context.Context, site string, events []audit.Event) (audit.BatchResult, error) {
+	return l.appendBatch(ctx, site, events, (*audit.Event).MarkSkew)
+}
+
+// appendBatch calls mark on a copy of each event before it is encoded.
+func (l *Log) appendBatch(ctx context.Context, site string, events []audit.Event, mark func(*audit.Event, time.Time)) (audit.BatchResult, error) {
 	var result audit.BatchResult
 	if err := ctx.Err(); err != nil {
 		return result, err
@@ -164,8 +175,8 @@ func (l *Log) AppendBatch(ctx context.Context, site string, events []audit.Event
 		if err := e.Validate(); err != nil {
 			return result, fault.Newf(fault.Invalid, "items[%d].%s", i, fault.Public(err))
 		}
-		e.Annotations = cloneMap(e.Annotations) // Foreign changes it
-		e.Foreign(now)
+		e.Annotations = cloneMap(e.Annotations) // mark changes it
+		mark(&e, now)
 		frame, err := l.encode(nil, site, &e)
 		if err != nil {
 			return result, fault.Wrap(fault.KindOf(err), fault.Public(err), err)

@@ -3491,6 +3491,19 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSourceStatus(ref common.ReferenceC
 							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
 						},
 					},
+					"pendingEvent": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pendingEvent is Silent or Returned while the event about it is not on record yet.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"pendingSince": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pendingSince is when a replica took it upon itself to record that event.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
 				},
 			},
 		},

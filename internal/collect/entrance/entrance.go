@@ -1,0 +1,274 @@
+// Package entrance is what the HTTP doors of collectors have in common: who
+// comes in, how many at once, how a refusal is answered and recorded, and how
+// entries get on record.
+//
+// It owns: [Entrance] and [Visit]. It refuses: formats of bodies, which belong
+// to the doors themselves.
+//
+// Start at [Entrance.Open].
+package entrance
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/collect"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// Bounds of what is taken in at once. Each visit holds a batch or two.
+const (
+	maxVisits       = 256
+	maxVisitsOfSite = 64
+	maxVisitsOfOne  = 4 // of a source with a certificate of its own
+	appendTimeout   = 30 * time.Second
+)
+
+// Config is what an entrance needs; everything is required.
+type Config struct {
+	Sources   *collect.Sources
+	Recorder  audit.Recorder
+	Collected audit.CollectedRecorder
+	// Count is told how many entries of a site were recorded, and how many
+	// came again.
+	Count func(site string, kind auditapi.AuditSourceKind, recorded, duplicates int)
+	// Stop ends when the server does; long visits then end too.
+	Stop context.Context
+	Now  func() time.Time
+	Log  *slog.Logger
+}
+
+// Entrance lets writers in. It is safe for concurrent use.
+type Entrance struct {
+	Config
+
+	mu   sync.Mutex // guards the rest
+	all  int
+	held map[string]int
+}
+
+// New checks the configuration.
+func New(c Config) (*Entrance, error) {
+	if c.Sources == nil || c.Recorder == nil || c.Collected == nil || c.Count == nil || c.Stop == nil || c.Now == nil || c.Log == nil {
+		return nil, errors.New("collect entrance: incomplete configuration")
+	}
+	return &Entrance{Config: c, held: map[string]int{}}, nil
+}
+
+// A Visit is a writer that may write now.
+type Visit struct {
+	collect.Writer
+	Peer collect.Peer
+
+	e    *Entrance
+	kind auditapi.AuditSourceKind
+	peer []*x509.Certificate
+	keys []string
+}
+
+// Open proves who calls and that it may write in this way, at the site that it
+// names. The caller closes the visit. An error is of package fault, and its
+// refusal is on record.
+func (e *Entrance) Open(r *http.Request, kind auditapi.AuditSourceKind, site string) (*Visit, error) {
+	var peer []*x509.Certificate
+	if r.TLS != nil {
+		peer = r.TLS.PeerCertificates
+	}
+	v := &Visit{e: e, kind: kind, peer: peer, Peer: collect.Peer{Address: hostOf(r.RemoteAddr), Agent: r.UserAgent()}}
+	var err error
+	switch {
+	case len(r.Header["Authorization"]) > 0:
+		// A writer is recognised by its certificate and by nothing else.
+		err = fault.New(fault.Unauthenticated, "a token came with a certificate")
+	case impersonates(r.Header):
+		err = fault.New(fault.Denied, "a writer cannot impersonate")
+	default:
+		v.Writer, err = e.Sources.Admit(r.Context(), peer, kind)
+	}
+	if err == nil && v.Site != site {
+		err = fault.Newf(fault.Denied, "%q may use only the doors of its own site", v.User())
+	}
+	if err == nil {
+		err = e.enter(v)
+	}
+	if err != nil {
+		e.refused(r, v.Writer, err)
+		return nil, err
+	}
+	return v, nil
+}
+
+func impersonates(h http.Header) bool {
+	for k := range h {
+		if strings.HasPrefix(k, "Impersonate-") {
+			return true
+		}
+	}
+	return false
+}
+
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return host
+}
+
+// enter takes a place.
+func (e *Entrance) enter(v *Visit) error {
+	bounds := map[string]int{"site " + v.Site: maxVisitsOfSite}
+	if v.Source != "" {
+		bounds["source "+v.Source] = maxVisitsOfOne
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	full := e.all >= maxVisits
+	for key, bound := range bounds {
+		full = full || e.held[key] >= bound
+	}
+	if full {
+		return fault.New(fault.Exhausted, "too many uploads are open; try again")
+	}
+	e.all++
+	for key := range bounds {
+		e.held[key]++
+		v.keys = append(v.keys, key)
+	}
+	return nil
+}
+
+// Close gives the place back.
+func (v *Visit) Close() {
+	v.e.mu.Lock()
+	defer v.e.mu.Unlock()
+	v.e.all--
+	for _, key := range v.keys {
+		if v.e.held[key]--; v.e.held[key] == 0 {
+			delete(v.e.held, key)
+		}
+	}
+}
+
+// Record puts entries on record and returns when they are on disk. It asks
+// again whether the writer may write: a ban ends an upload that is under way.
+func (v *Visit) Record(ctx context.Context, entries []*collect.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	// A client that goes away must not take along what it sent.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+	defer cancel()
+	now := v.e.Now()
+	if _, err := v.e.Sources.Admit(ctx, v.peer, v.kind); err != nil {
+		return err
+	}
+	events := make([]audit.Event, len(entries))
+	newest := map[string]time.Time{}
+	for i, entry := range entries {
+		events[i] = v.Event(entry, v.Peer, now)
+		host := events[i].ObjectRef.Name
+		if at, ok := newest[host]; !ok || entry.At.After(at) {
+			newest[host] = entry.At
+		}
+	}
+	result, err := v.e.Collected.AppendCollected(ctx, v.Site, events)
+	if err != nil {
+		return err
+	}
+	v.e.Count(v.Site, v.kind, result.Recorded, result.Duplicates)
+	for host, at := range newest {
+		v.e.Sources.Heard(v.Writer, v.kind, host, at)
+	}
+	return nil
+}
+
+// Refuse records that a visit ended in a refusal.
+func (v *Visit) Refuse(r *http.Request, err error) { v.e.refused(r, v.Writer, err) }
+
+// refused records a refusal. A full house is counted by the metrics of the
+// server and not recorded: under load the disk must not be what all wait for.
+func (e *Entrance) refused(r *http.Request, w collect.Writer, err error) {
+	if fault.KindOf(err) == fault.Exhausted {
+		return
+	}
+	code := int32(Code(err))
+	now := audit.MicroTime{Time: e.Now()}
+	ev := &audit.Event{
+		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
+		RequestURI: r.URL.RequestURI(), Verb: strings.ToLower(r.Method), SourceIPs: []string{hostOf(r.RemoteAddr)}, UserAgent: collect.Clip(r.UserAgent(), 256),
+		RequestReceivedTimestamp: now, StageTimestamp: now,
+		ResponseStatus: &audit.Status{Status: metav1.StatusFailure, Code: code, Reason: string(reasons[fault.KindOf(err)]), Message: fault.Public(err)},
+	}
+	if w.Credential != "" {
+		ev.User = audit.UserInfo{Username: w.User(), Groups: []string{w.Group()}}
+		ev.Annotate(audit.AnnotationCredential, w.Credential)
+	}
+	text := fault.Public(err)
+	if refusal, ok := errors.AsType[*authn.Refusal](err); ok {
+		text = refusal.Error() // the record says more than the caller learns
+	}
+	ev.Annotate(audit.AnnotationReason, text)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), appendTimeout)
+	defer cancel()
+	if err := e.Recorder.Append(ctx, ev, audit.Durable); err != nil {
+		e.Log.Error("refused upload not recorded", "path", r.URL.Path, "error", err)
+	}
+}
+
+// codes and reasons are how kinds of errors show in HTTP.
+var (
+	codes = map[fault.Kind]int{
+		fault.Internal: http.StatusInternalServerError, fault.Invalid: http.StatusBadRequest, fault.Unauthenticated: http.StatusUnauthorized,
+		fault.Denied: http.StatusForbidden, fault.NotFound: http.StatusNotFound, fault.Conflict: http.StatusConflict,
+		fault.Exhausted: http.StatusTooManyRequests, fault.Unavailable: http.StatusServiceUnavailable,
+	}
+	reasons = map[fault.Kind]metav1.StatusReason{
+		fault.Internal: metav1.StatusReasonInternalError, fault.Invalid: metav1.StatusReasonBadRequest, fault.Unauthenticated: metav1.StatusReasonUnauthorized,
+		fault.Denied: metav1.StatusReasonForbidden, fault.NotFound: metav1.StatusReasonNotFound, fault.Conflict: metav1.StatusReasonConflict,
+		fault.Exhausted: metav1.StatusReasonTooManyRequests, fault.Unavailable: metav1.StatusReasonServiceUnavailable,
+	}
+)
+
+// Code is the HTTP status of an error.
+func Code(err error) int { return codes[fault.KindOf(err)] }
+
+// Public is the text that a caller reads of an error.
+func Public(err error) string {
+	if fault.KindOf(err) == fault.Unauthenticated {
+		return "Unauthorized" // who is nobody learns nothing
+	}
+	return fault.Public(err)
+}
+
+// Answer writes an error as a Kubernetes Status.
+func Answer(w http.ResponseWriter, r *http.Request, err error) {
+	code := Code(err)
+	if r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close") // the body is not read to its end
+	}
+	if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(metav1.Status{ // the caller may be gone
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
+		Message: Public(err), Reason: reasons[fault.KindOf(err)], Code: int32(code),
+	})
+}

@@ -1,0 +1,90 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/collect"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
+	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+// collectors take in what hosts and programs of sites log.
+type collectors struct {
+	sources  *collect.Sources
+	entrance *entrance.Entrance
+	journal  journal.Door
+	entries  *prometheus.CounterVec
+}
+
+// newCollectors makes the doors. ctx ends with the server.
+func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlane.Sites, log *ledger.Log, now func() time.Time, logger *slog.Logger) (*collectors, error) {
+	c := &collectors{entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "gatehouse_collected_entries_total", Help: "Log entries that sources of sites wrote, by site, kind and outcome (recorded, duplicate).",
+	}, []string{"site", "kind", "outcome"})}
+	var err error
+	if c.sources, err = collect.NewSources(collect.Config{Verifier: verifier, Site: sites.Get, SiteHeard: sites.Heard, Now: now}); err != nil {
+		return nil, err
+	}
+	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: log, Collected: log, Count: c.count, Stop: ctx, Now: now, Log: logger})
+	if err != nil {
+		return nil, err
+	}
+	c.journal = journal.Door{Entrance: c.entrance}
+	return c, nil
+}
+
+func (c *collectors) count(site string, kind auditapi.AuditSourceKind, recorded, duplicates int) {
+	c.entries.WithLabelValues(site, string(kind), "recorded").Add(float64(recorded))
+	c.entries.WithLabelValues(site, string(kind), "duplicate").Add(float64(duplicates))
+}
+
+// serve serves the doors of collectors under /sites/NAME/.
+func (c *collectors) serve(w http.ResponseWriter, r *http.Request) bool {
+	site, door, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/sites/"), "/")
+	switch door {
+	case "journal", "journal/upload": // systemd-journal-upload adds /upload
+		c.journal.Serve(w, r, site)
+	default:
+		return false
+	}
+	return true
+}
+
+// run judges what is heard until ctx ends.
+func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, log *ledger.Log, now func() time.Time, logger *slog.Logger) {
+	modify := func(ctx context.Context, name string, change func(*auditapi.AuditSource) error) error {
+		err := frame.Modify(ctx, auditSources, "status", "", name, func(o resource.Object) error { return change(o.(*auditapi.AuditSource)) })
+		if apierrors.IsNotFound(err) {
+			return nil // deleted meanwhile
+		}
+		return err
+	}
+	w.start("audit sources", func() error {
+		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, Now: now, Log: logger})
+	})
+}
+
+// observe notes what the audit webhook of a site delivered.
+func (c *collectors) observe(site string, events []audit.Event) {
+	var newest time.Time
+	for i := range events {
+		if at := events[i].StageTimestamp.Time; at.After(newest) {
+			newest = at
+		}
+	}
+	c.sources.Heard(collect.Writer{Site: site}, auditapi.AuditSourceKubernetes, "", newest)
+}
