@@ -62,6 +62,18 @@ func (s *Snapshot) rulesOf(p *Policy) []Rule {
 	return out
 }
 
+// SharedSites returns the sites whose questions RBAC answers, in order.
+func (s *Snapshot) SharedSites() []string {
+	var out []string
+	for _, site := range s.sites {
+		if site.SharedRBAC {
+			out = append(out, site.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // space is one of the namespaces, or patterns of them, that a grant is for; the
 // zero space is everywhere.
 type space struct {
