@@ -29,8 +29,8 @@ import (
 // maxName bounds cluster, user and namespace names, in bytes.
 const maxName = 253
 
-// Config is one cluster, one user and the context of both. Either Certificate
-// and Key or Token is set.
+// Config is one cluster, one user and the context of both. One of Certificate
+// with Key, Token and Exec is set.
 type Config struct {
 	// Cluster and User name the entries in the file; the context is
 	// "User@Cluster". They have no meaning for the server.
@@ -45,6 +45,17 @@ type Config struct {
 	Certificate []byte // PEM
 	Key         secret.Bytes
 	Token       secret.String
+	Exec        *Exec
+}
+
+// Exec is a program that gives the credential (client.authentication.k8s.io/v1).
+// It is told which server the credential is for, and asks a person only where
+// one is.
+type Exec struct {
+	Command string
+	Args    []string
+	// Hint tells people without the program where it comes from.
+	Hint string
 }
 
 // Write checks c and replaces the file at path, mode 0600.
@@ -65,9 +76,15 @@ func Render(c Config) (secret.Bytes, error) {
 	context := c.User + "@" + c.Cluster
 	type object map[string]any
 	user := object{}
-	if c.Token.Len() > 0 {
+	switch {
+	case c.Exec != nil:
+		user["exec"] = object{
+			"apiVersion": "client.authentication.k8s.io/v1", "command": c.Exec.Command, "args": c.Exec.Args,
+			"interactiveMode": "IfAvailable", "provideClusterInfo": true, "installHint": c.Exec.Hint,
+		}
+	case c.Token.Len() > 0:
 		user["token"] = c.Token.Reveal()
-	} else {
+	default:
 		user["client-certificate-data"] = c.Certificate
 		user["client-key-data"] = c.Key.Reveal()
 	}
@@ -109,8 +126,12 @@ func (c Config) check() error {
 	}
 	pair, token := len(c.Certificate) > 0 || c.Key.Len() > 0, c.Token.Len() > 0
 	switch {
-	case pair == token:
-		return fault.New(fault.Invalid, "credentials: must be either a certificate with its key or a token")
+	case c.Exec != nil && (pair || token), c.Exec == nil && pair == token:
+		return fault.New(fault.Invalid, "credentials: must be one of a certificate with its key, a token and a program")
+	case c.Exec != nil:
+		if c.Exec.Command == "" {
+			return fault.New(fault.Invalid, "credentials: the program has no name")
+		}
 	case pair:
 		if _, err := tls.X509KeyPair(c.Certificate, c.Key.Reveal()); err != nil {
 			return fault.New(fault.Invalid, "credentials: certificate and key do not fit together")

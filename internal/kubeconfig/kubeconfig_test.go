@@ -98,6 +98,25 @@ func TestClientGoReadsIt(t *testing.T) {
 	}
 }
 
+// A program in place of a credential, as client-go reads it.
+func TestExec(t *testing.T) {
+	t.Parallel()
+	c, _ := valid(t)
+	c.Certificate, c.Key, c.Exec = nil, secret.Bytes{}, &Exec{Command: "gatehouse-edge", Args: []string{"credential", "--issuer=https://a"}, Hint: "install it"}
+	path := filepath.Join(t.TempDir(), "f")
+	if err := Write(path, c); err != nil {
+		t.Fatal(err)
+	}
+	read, err := clientcmd.BuildConfigFromFlags("", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := read.ExecProvider
+	if e == nil || e.Command != "gatehouse-edge" || len(e.Args) != 2 || !e.ProvideClusterInfo || e.InteractiveMode != "IfAvailable" || e.APIVersion != "client.authentication.k8s.io/v1" || e.InstallHint != "install it" {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	good, otherKey := valid(t)
@@ -105,30 +124,32 @@ func TestRefusals(t *testing.T) {
 		change func(*Config)
 		want   string
 	}{
-		"http":                  {func(c *Config) { c.Server = "http://127.0.0.1:7443" }, "server: must be an https"},
-		"no scheme":             {func(c *Config) { c.Server = "127.0.0.1:7443" }, "server: must be an https"},
-		"no host":               {func(c *Config) { c.Server = "https://:7443" }, "server: must be an https"},
-		"no server":             {func(c *Config) { c.Server = "" }, "server: must be an https"},
-		"password":              {func(c *Config) { c.Server = "https://a:b@127.0.0.1" }, "server: must be an https"},
-		"query":                 {func(c *Config) { c.Server = "https://127.0.0.1?x=y" }, "server: must be an https"},
-		"port 0":                {func(c *Config) { c.Server = "https://127.0.0.1:0" }, "server: has a port"},
-		"port 65536":            {func(c *Config) { c.Server = "https://127.0.0.1:65536" }, "server: has a port"},
-		"unspecified":           {func(c *Config) { c.Server = "https://0.0.0.0:7443" }, "server: is the unspecified"},
-		"unspecified IPv6":      {func(c *Config) { c.Server = "https://[::]:7443" }, "server: is the unspecified"},
-		"no CA":                 {func(c *Config) { c.CA = []byte("\n") }, "CA: must not be empty"},
-		"CA not PEM":            {func(c *Config) { c.CA = []byte("x") }, "CA: must be certificates"},
-		"CA with a key":         {func(c *Config) { c.CA = append(append([]byte(nil), c.CA...), c.Key.Reveal()...) }, "CA: must be certificates"},
-		"CA not an authority":   {func(c *Config) { c.CA = c.Certificate }, "CA: holds something"},
-		"no cluster":            {func(c *Config) { c.Cluster = "" }, "cluster: must be"},
-		"user of two words":     {func(c *Config) { c.User = "a b" }, "user: must be"},
-		"long user":             {func(c *Config) { c.User = strings.Repeat("a", 254) }, "user: must be"},
-		"bad namespace":         {func(c *Config) { c.Namespace = "a\nb" }, "namespace: is not"},
-		"no credentials":        {func(c *Config) { c.Certificate, c.Key = nil, secret.Bytes{} }, "credentials: must be either"},
-		"both":                  {func(c *Config) { c.Token = secret.NewString("x") }, "credentials: must be either"},
-		"key of another":        {func(c *Config) { c.Key = otherKey }, "credentials: certificate and key"},
-		"certificate alone":     {func(c *Config) { c.Key = secret.Bytes{} }, "credentials: certificate and key"},
-		"key alone":             {func(c *Config) { c.Certificate = nil }, "credentials: certificate and key"},
-		"token with a line end": {func(c *Config) { c.Certificate, c.Key, c.Token = nil, secret.Bytes{}, secret.NewString("hidden\n") }, "credentials: the token"},
+		"http":                   {func(c *Config) { c.Server = "http://127.0.0.1:7443" }, "server: must be an https"},
+		"no scheme":              {func(c *Config) { c.Server = "127.0.0.1:7443" }, "server: must be an https"},
+		"no host":                {func(c *Config) { c.Server = "https://:7443" }, "server: must be an https"},
+		"no server":              {func(c *Config) { c.Server = "" }, "server: must be an https"},
+		"password":               {func(c *Config) { c.Server = "https://a:b@127.0.0.1" }, "server: must be an https"},
+		"query":                  {func(c *Config) { c.Server = "https://127.0.0.1?x=y" }, "server: must be an https"},
+		"port 0":                 {func(c *Config) { c.Server = "https://127.0.0.1:0" }, "server: has a port"},
+		"port 65536":             {func(c *Config) { c.Server = "https://127.0.0.1:65536" }, "server: has a port"},
+		"unspecified":            {func(c *Config) { c.Server = "https://0.0.0.0:7443" }, "server: is the unspecified"},
+		"unspecified IPv6":       {func(c *Config) { c.Server = "https://[::]:7443" }, "server: is the unspecified"},
+		"no CA":                  {func(c *Config) { c.CA = []byte("\n") }, "CA: must not be empty"},
+		"CA not PEM":             {func(c *Config) { c.CA = []byte("x") }, "CA: must be certificates"},
+		"CA with a key":          {func(c *Config) { c.CA = append(append([]byte(nil), c.CA...), c.Key.Reveal()...) }, "CA: must be certificates"},
+		"CA not an authority":    {func(c *Config) { c.CA = c.Certificate }, "CA: holds something"},
+		"no cluster":             {func(c *Config) { c.Cluster = "" }, "cluster: must be"},
+		"user of two words":      {func(c *Config) { c.User = "a b" }, "user: must be"},
+		"long user":              {func(c *Config) { c.User = strings.Repeat("a", 254) }, "user: must be"},
+		"bad namespace":          {func(c *Config) { c.Namespace = "a\nb" }, "namespace: is not"},
+		"no credentials":         {func(c *Config) { c.Certificate, c.Key = nil, secret.Bytes{} }, "credentials: must be one of"},
+		"token and program":      {func(c *Config) { c.Exec = &Exec{Command: "x"} }, "credentials: must be one of"},
+		"program without a name": {func(c *Config) { c.Certificate, c.Key, c.Exec = nil, secret.Bytes{}, &Exec{} }, "credentials: the program"},
+		"both":                   {func(c *Config) { c.Token = secret.NewString("x") }, "credentials: must be one of"},
+		"key of another":         {func(c *Config) { c.Key = otherKey }, "credentials: certificate and key"},
+		"certificate alone":      {func(c *Config) { c.Key = secret.Bytes{} }, "credentials: certificate and key"},
+		"key alone":              {func(c *Config) { c.Certificate = nil }, "credentials: certificate and key"},
+		"token with a line end":  {func(c *Config) { c.Certificate, c.Key, c.Token = nil, secret.Bytes{}, secret.NewString("hidden\n") }, "credentials: the token"},
 	}
 	for name, tc := range cases {
 		c := good
