@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
@@ -184,9 +185,6 @@ func Run(ctx context.Context, o Options) error {
 	// The frame.
 	var mapper kindMapper
 	theMapper := func() kindMapper { return mapper }
-	hand := handover{checks: escalation.Checks, frame: theFrame}
-	validator := beyond.validator
-	validator.FindDelegation = hand.find
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
 		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}, mint),
@@ -200,9 +198,6 @@ func Run(ctx context.Context, o Options) error {
 		ValidateAccessPolicy:    beyond.validator.AccessPolicy,
 		CheckAccessPolicy:       escalation.accessPolicy,
 		CheckBan:                escalation.ban,
-		ValidateDelegation:      validator.Delegation,
-		FillDelegation:          hand.fill,
-		CheckDelegation:         hand.check,
 		CheckAuditSink:          answers.auditSink,
 		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
 		CheckIdentityProvider:   answers.identityProvider,
@@ -233,7 +228,6 @@ func Run(ctx context.Context, o Options) error {
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
 		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers)},
-		ReadsObjects:    objectReaders(policy),
 		Recorder:        record,
 		AuditPolicy:     books.raised,
 		Notes:           who.providers.notes,
@@ -282,6 +276,8 @@ func Run(ctx context.Context, o Options) error {
 	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
+	certificates := newClientCertificates(client, trust.client, authorizer, now, log)
+	flow.follow(ctx, certificateRequests, typed[*certificatesv1.CertificateSigningRequest]{certificates})
 	books.follow(ctx, flow)
 	flow.follow(ctx, auditSources, typed[*auditapi.AuditSource]{collected.sources})
 
@@ -334,6 +330,7 @@ func Run(ctx context.Context, o Options) error {
 		})
 	})
 	work.start("open requests", func() error { return open.Run(ctx) })
+	work.start("client certificates", func() error { return certificates.run(ctx) })
 	work.start("ban status", func() error { return beyond.report(ctx, frame) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, local, now, log) })
 	local.run(ctx, work)
