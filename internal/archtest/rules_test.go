@@ -2,6 +2,8 @@ package archtest
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +79,11 @@ var rules = []rule{
 		except: []string{"internal/authn", "internal/issuer"},
 		forbid: []string{"github.com/go-jose/go-jose"},
 		why:    "tokens are verified in one package and minted in another, nowhere else",
+	},
+	{
+		except: []string{"cmd/gatehouse-edge", "internal/edge"},
+		forbid: []string{"internal/edge/credential/hardkey", "github.com/miekg/pkcs11", "github.com/google/go-tpm"},
+		why:    "the control plane loads no modules; what holds a key in hardware runs beside the person or the workload",
 	},
 	{
 		except: []string{"cmd/gatehouse-edge"},
@@ -197,6 +204,9 @@ func TestRulesRefuse(t *testing.T) {
 		{"internal/server", ours("cmd/gatehouse"), false},
 		{"internal/storage/sql/pgtest", "os/exec", true},
 		{"internal/kubeapi", "unsafe", false},
+		{"cmd/gatehouse", ours("internal/edge/credential/hardkey"), false},
+		{"internal/keys", "github.com/miekg/pkcs11", false},
+		{"cmd/gatehouse-edge", ours("internal/edge/credential/hardkey"), true},
 	} {
 		p := pkg{ImportPath: ours(c.from), Imports: []string{c.imported}}
 		var faults []string
@@ -205,6 +215,34 @@ func TestRulesRefuse(t *testing.T) {
 		}
 		if allowed := len(faults) == 0; allowed != c.allowed {
 			t.Errorf("%s imports %s: allowed %v, want %v %v", c.from, c.imported, allowed, c.allowed, faults)
+		}
+	}
+}
+
+// maxEdge is the size that gatehouse-edge must not pass, stripped.
+const maxEdge = 25 << 20
+
+// It is copied to every host and every person's machine.
+func TestEdgeSize(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "gatehouse-edge")
+	goCommand(t, repoRoot(t), "build", "-ldflags=-s -w", "-o", path, "./cmd/gatehouse-edge")
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > maxEdge {
+		t.Errorf("gatehouse-edge has %d bytes, %d are the most", info.Size(), maxEdge)
+	}
+}
+
+// The control plane loads no modules of others.
+func TestControlPlaneLinks(t *testing.T) {
+	t.Parallel()
+	forbidden := []string{"github.com/miekg/pkcs11", "github.com/google/go-tpm"}
+	for _, dep := range goList(t, repoRoot(t), "-deps", "./cmd/gatehouse") {
+		if under(dep.ImportPath, forbidden) {
+			t.Errorf("gatehouse links %s; find the way with: go mod why %s", dep.ImportPath, dep.ImportPath)
 		}
 	}
 }
