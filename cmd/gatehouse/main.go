@@ -61,6 +61,7 @@ Start with "gatehouse serve".`,
 	root.AddCommand(
 		serveCommand(),
 		checkCommand(),
+		loginCommand(),
 		siteCommand(),
 		revokeCommand(), canICommand(), whoCanCommand(), whatCanCommand(), explainCommand(), whatIfCommand(),
 		keysCommand(), tokensCommand(),
