@@ -16,6 +16,7 @@ run: ## build and start the control plane with everything embedded
 test: ## install what the tests need, then every check and every test
 	scripts/install-test-deps
 	scripts/build-upstream
+	scripts/install-oidc-provider
 	scripts/check
 	scripts/test
 	scripts/fuzz

@@ -15,20 +15,6 @@ type policyKey struct {
 	bans   []uint32
 	denies entryList
 	allows entryList
-	handed entryList // delegations to the name
-}
-
-// list is where the entries of a policy stand that is no ban.
-func (k *policyKey) list(p *policy) *entryList {
-	switch {
-	case p.delegation != nil:
-		return &k.handed
-	case p.Effect == Deny:
-		return &k.denies
-	case p.Effect == Allow:
-		return &k.allows
-	}
-	return nil
 }
 
 // entryList holds the entries of one key and effect: one in place, as most keys
@@ -104,12 +90,10 @@ func compareEntry(a, b policyEntry) int {
 // needs more stands under several resources and namespaces.
 const maxPlaces = 128
 
-// policy is a compiled Policy, Ban or Delegation.
+// policy is a compiled Policy or Ban.
 type policy struct {
 	Policy
-	ban        *Ban        // nil but for a ban
-	delegation *delegation // nil but for a delegation
-
+	ban    *Ban
 	rules  *ruleset
 	sig    signature
 	roles  []uint32
@@ -134,7 +118,7 @@ func (s *Snapshot) findKey(hash uint32, kind keyKind, name string) uint32 {
 func (t *Tx) PutPolicy(p Policy) { t.putPolicy(&policy{Policy: p}) }
 
 // DeletePolicy removes an access policy.
-func (t *Tx) DeletePolicy(name string) { t.deletePolicy(name, aPolicy) }
+func (t *Tx) DeletePolicy(name string) { t.deletePolicy(name, false) }
 
 // PutBan adds or replaces a ban. Bans and policies have names of their own.
 func (t *Tx) PutBan(b Ban) {
@@ -143,54 +127,30 @@ func (t *Tx) PutBan(b Ban) {
 }
 
 // DeleteBan removes a ban.
-func (t *Tx) DeleteBan(name string) { t.deletePolicy(name, aBan) }
+func (t *Tx) DeleteBan(name string) { t.deletePolicy(name, true) }
 
-// policyKind keeps the names of policies, bans and delegations apart.
-type policyKind uint32
-
-const (
-	aPolicy policyKind = iota
-	aBan
-	aDelegation
-)
-
-func (p *policy) kind() policyKind {
-	switch {
-	case p.ban != nil:
-		return aBan
-	case p.delegation != nil:
-		return aDelegation
-	default:
-		return aPolicy
+func policySalt(ban bool) uint32 {
+	if ban {
+		return 1
 	}
+	return 0
 }
 
-func (c *Counts) of(kind policyKind) *int {
-	switch kind {
-	case aBan:
-		return &c.Bans
-	case aDelegation:
-		return &c.Delegations
-	default:
-		return &c.Policies
-	}
-}
-
-func (s *Snapshot) findPolicy(name string, kind policyKind) uint32 {
-	for p := s.policyIndex.probe(s.hash2(name, uint32(kind))); ; {
+func (s *Snapshot) findPolicy(name string, ban bool) uint32 {
+	for p := s.policyIndex.probe(s.hash2(name, policySalt(ban))); ; {
 		id, ok := p.next()
 		if !ok {
 			return none
 		}
-		if x := *s.policies.at(id); x.Name == name && x.kind() == kind {
+		if x := *s.policies.at(id); x.Name == name && (x.ban != nil) == ban {
 			return id
 		}
 	}
 }
 
-func (t *Tx) deletePolicy(name string, kind policyKind) {
+func (t *Tx) deletePolicy(name string, ban bool) {
 	t.flush()
-	id := t.s.findPolicy(name, kind)
+	id := t.s.findPolicy(name, ban)
 	if id == none {
 		return
 	}
@@ -212,22 +172,17 @@ func (t *Tx) deletePolicy(name string, kind policyKind) {
 			t.release(&t.s.texts, &t.w.texts, e.space)
 		}
 	}
-	t.s.policyIndex.remove(t.v, t.s.hash2(name, uint32(kind)), id)
+	t.s.policyIndex.remove(t.v, t.s.hash2(name, policySalt(ban)), id)
 	give(&t.w.policies, &t.s.policies, t.v, id)
-	*t.s.count.of(kind)--
-	t.s.count.objectReaders -= p.readsObject()
-}
-
-// readsObject is 1 when the policy's condition reads the object of a request.
-func (p *policy) readsObject() int {
-	if p.Condition != nil && p.Condition.ReadsObject() {
-		return 1
+	if ban {
+		t.s.count.Bans--
+	} else {
+		t.s.count.Policies--
 	}
-	return 0
 }
 
 func (t *Tx) putPolicy(p *policy) {
-	t.deletePolicy(p.Name, p.kind())
+	t.deletePolicy(p.Name, p.ban != nil)
 	t.changed = true
 	p.rules, p.sig = t.compile(p.Rules)
 	for _, name := range p.Roles {
@@ -252,11 +207,12 @@ func (t *Tx) putPolicy(p *policy) {
 		for _, c := range p.ban.CredentialIDs {
 			t.listUnder(p, id, credentialKey, c)
 		}
+		t.s.count.Bans++
+	} else {
+		t.s.count.Policies++
 	}
-	*t.s.count.of(p.kind())++
-	t.s.count.objectReaders += p.readsObject()
 	*t.s.policies.edit(t.v, id) = p
-	t.s.policyIndex.insert(t.v, t.s.hash2(p.Name, uint32(p.kind())), id)
+	t.s.policyIndex.insert(t.v, t.s.hash2(p.Name, policySalt(p.ban != nil)), id)
 }
 
 // place works out under which resources and namespaces the policy stands.
@@ -353,7 +309,8 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 		x.bans = append(slices.Clip(x.bans), id)
 		return
 	}
-	l := x.list(p)
+	lists := map[Effect]*entryList{Deny: &x.denies, Allow: &x.allows}
+	l := lists[p.Effect]
 	if l == nil {
 		return
 	}
@@ -366,16 +323,21 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 // unlist takes the policy out of a key, and forgets a key without policies.
 func (t *Tx) unlist(k, id uint32, p *policy) {
 	x := t.s.keys.edit(t.v, k)
-	if p.ban != nil {
+	switch {
+	case p.ban != nil:
 		i := slices.Index(x.bans, id)
 		x.bans = slices.Delete(slices.Clone(x.bans), i, i+1)
-	} else if l := x.list(p); l != nil {
+	case p.Effect == Deny || p.Effect == Allow:
+		l := &x.denies
+		if p.Effect == Allow {
+			l = &x.allows
+		}
 		for _, e := range p.places {
 			e.policy = id
 			l.remove(t.v, e)
 		}
 	}
-	if len(x.bans) > 0 || x.denies.n > 0 || x.allows.n > 0 || x.handed.n > 0 {
+	if len(x.bans) > 0 || x.denies.n > 0 || x.allows.n > 0 {
 		return
 	}
 	if x.kind&prefixKey != 0 {

@@ -82,12 +82,12 @@ func (a *authority) issue(dir, name string, subject pkix.Name, addresses ...net.
 	return writeKey(filepath.Join(dir, name+".key"), key)
 }
 
-// client trusts the authority's servers and shows a certificate.
-func (a *authority) client(pair tls.Certificate) *http.Client {
+// client trusts the authority's servers and shows certificates.
+func (a *authority) client(pairs ...tls.Certificate) *http.Client {
 	roots := x509.NewCertPool()
 	roots.AddCert(a.cert)
 	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}},
+		TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: pairs},
 	}}
 }
 

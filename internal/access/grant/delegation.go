@@ -2,7 +2,6 @@ package grant
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -11,7 +10,6 @@ import (
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
-	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
 
 // Delegation returns what is wrong with a new delegation whose from has been
@@ -43,13 +41,6 @@ func (v Validator) Delegation(d *accessv1alpha1.Delegation) field.ErrorList {
 	default:
 		errs = append(errs, window(s.NotBefore, &s.NotAfter)...)
 	}
-	for i, g := range s.From.Groups {
-		errs = append(errs, tooLong(root.Child("from", "groups").Index(i), g, maxName)...)
-	}
-	errs = append(errs, tooMany(root.Child("from", "groups"), len(s.From.Groups), maxSubjects)...)
-	if sitename.Reserved(s.From.User) || slices.ContainsFunc(s.From.Groups, sitename.Reserved) {
-		errs = append(errs, field.Forbidden(root.Child("from"), "a site hands on nothing"))
-	}
 	if s.Parent != "" && len(errs) == 0 {
 		errs = append(errs, v.chain(s)...)
 	}
@@ -72,9 +63,6 @@ func (v Validator) chain(s *accessv1alpha1.DelegationSpec) field.ErrorList {
 	}
 	p := &parent.Spec
 	var errs field.ErrorList
-	if parent.UID != s.ParentUID {
-		errs = append(errs, field.Invalid(path, s.Parent, "has just been replaced"))
-	}
 	if receiver(p.To) != s.From.User {
 		errs = append(errs, field.Invalid(path, s.Parent, "was not given to the author"))
 	}
@@ -115,11 +103,11 @@ func (v Validator) circle(s *accessv1alpha1.DelegationSpec, parent *accessv1alph
 		if parent.Spec.Parent == "" {
 			return nil
 		}
-		if depth == authz.MaxChain-1 {
-			return field.ErrorList{field.Invalid(root.Child("parent"), s.Parent, fmt.Sprintf("at most %d delegations may stand one behind the other", authz.MaxChain))}
+		if depth == maxChain {
+			return field.ErrorList{field.Invalid(root.Child("parent"), s.Parent, fmt.Sprintf("authority may be handed on at most %d times", maxChain))}
 		}
 		next, ok := v.FindDelegation(parent.Spec.Parent)
-		if !ok || next.UID != parent.Spec.ParentUID {
+		if !ok {
 			// An ancestor that is gone gives nothing any more.
 			return field.ErrorList{field.NotFound(root.Child("parent"), parent.Spec.Parent)}
 		}
