@@ -19,8 +19,8 @@ import (
 )
 
 func tokensCommand() *cobra.Command {
-	c := &cobra.Command{Use: "tokens", Short: "Tokens that are in use"}
-	c.AddCommand(legacyTokensCommand())
+	c := &cobra.Command{Use: "tokens", Short: "Tokens that are in use, and the keys that sign them"}
+	c.AddCommand(legacyTokensCommand(), rotateTokenKeysCommand(), keepTokenCommand())
 	return c
 }
 

@@ -46,6 +46,7 @@ type validated struct {
 	etcd                 Etcd
 	postgresDSNFile      string
 	issuer               string
+	discoveryListen      string
 	maxTokenAge          time.Duration
 	maxPolicyAge         time.Duration
 	auditPolicyFile      string
@@ -82,6 +83,9 @@ func (c Config) PostgresDSNFile() string { return c.v.postgresDSNFile }
 
 // Issuer is the iss claim of tokens, "" for the one chosen on the first start.
 func (c Config) Issuer() string { return c.v.issuer }
+
+// DiscoveryListen is the host:port of the listener of public keys, "" for none.
+func (c Config) DiscoveryListen() string { return c.v.discoveryListen }
 
 // MaxPolicyAge is how long a site decides by itself.
 func (c Config) MaxPolicyAge() time.Duration { return c.v.maxPolicyAge }
@@ -216,6 +220,12 @@ func Resolve(f File) (Config, error) {
 	if v.issuer = f.Tokens.Issuer; v.issuer != "" {
 		if u, err := url.Parse(v.issuer); err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 			bad("tokens.issuer", "must be an https URL without user, query and fragment")
+		}
+	}
+	if v.discoveryListen = f.Tokens.DiscoveryListen; v.discoveryListen != "" {
+		hostPort(bad, "tokens.discoveryListen", v.discoveryListen, false)
+		if v.discoveryListen == v.listen {
+			bad("tokens.discoveryListen", "must differ from listen")
 		}
 	}
 	if s := f.Tokens.MaxExpirationSeconds; s != 0 {

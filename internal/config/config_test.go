@@ -56,8 +56,8 @@ func TestFaultsAreNamed(t *testing.T) {
 		"no version":         {"kind: Configuration\n", []string{"apiVersion:"}},
 		"other kind":         {"apiVersion: config.gatehouse.dev/v1alpha1\nkind: Pod\n", []string{"kind:"}},
 		"every fault at once": {
-			head + "listen: nonsense\nlog: {level: loud, format: xml}\ntokens: {maxExpirationSeconds: 5, issuer: \"http://x\"}\npolicySnapshots: {maxAgeSeconds: 2592001}\n",
-			[]string{"listen:", "log.level:", "log.format:", "tokens.maxExpirationSeconds:", "tokens.issuer:", "policySnapshots.maxAgeSeconds:"},
+			head + "listen: nonsense\nlog: {level: loud, format: xml}\ntokens: {maxExpirationSeconds: 5, issuer: \"http://x\", discoveryListen: \"x:0\"}\npolicySnapshots: {maxAgeSeconds: 2592001}\n",
+			[]string{"listen:", "log.level:", "log.format:", "tokens.maxExpirationSeconds:", "tokens.issuer:", "tokens.discoveryListen:", "policySnapshots.maxAgeSeconds:"},
 		},
 		"clear text etcd": {head + "storage: {etcd: {endpoints: [\"http://127.0.0.1:2379\"]}}\n", []string{"storage.etcd.endpoints[0]:", "storage.etcd.caFile:", "storage.etcd.keyFile:"}},
 		"missing file":    {head + "audit: {policyFile: /does/not/exist}\n", []string{"audit.policyFile:"}},

@@ -73,6 +73,12 @@ type Tokens struct {
 	// MaxExpirationSeconds caps the life of tokens, from 600 (10 minutes) to
 	// 31536000 (a year). Default: 86400.
 	MaxExpirationSeconds int64 `json:"maxExpirationSeconds,omitempty"`
+	// DiscoveryListen is the host:port of a second HTTPS listener that serves
+	// the OpenID discovery document and the key set of tokens to anybody, and
+	// nothing else, with the same certificate. Verifiers look for both below
+	// the issuer URL, so issuer must lead to it. Default: none; the main
+	// listener serves the documents to callers who may read them.
+	DiscoveryListen string `json:"discoveryListen,omitempty"`
 }
 
 // PolicySnapshots says how long a site may decide by itself.

@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	tokenKeys, err := keys.Ensure[keys.Tokens](ctx, st.vault)
+	tokenRing, err := keys.Ensure[keys.Tokens](ctx, st.vault)
 	if err != nil {
 		return err
 	}
@@ -120,6 +120,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	public, err := discoveryListener(o.Config)
+	if err != nil {
+		return err
+	}
 	serving, err := pki.NewServing(pki.ServingConfig{Authority: trust.serving, Names: at.names, Clock: now, Logger: log})
 	if err != nil {
 		return err
@@ -130,11 +134,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	longest, err := longestToken(ctx, o.Config, etcd.NewBlobs(st.client, settingsArea))
+	if err != nil {
+		return err
+	}
 	iss, err := issuer.New(issuer.Config{URL: issuerURL, MaxLifetime: o.Config.MaxTokenAge(), Now: now})
 	if err != nil {
 		return err
 	}
-	if err := applyTokenKeys(iss)(tokenKeys.Set(), now()); err != nil {
+	if err := applyTokenKeys(iss)(tokenRing.Set(), now()); err != nil {
 		return err
 	}
 	var obj objects
@@ -188,6 +196,7 @@ func Run(ctx context.Context, o Options) error {
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
 		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}, mint),
+		RotateTokenKeys:         tokenKeys{tokens: tokenRing, legacy: who.legacy, keep: tokenSchedule(longest).Keep, now: now}.rotate,
 		IssueAccessKey:          accessKeys.issue,
 		CheckAccessKey:          accessKeys.check,
 		ReachOfKey:              accessKeys.reach,
@@ -240,8 +249,8 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	obj.frame = frame
-	frame.Handle(issuer.DiscoveryPath, serveDocument(issuer.DiscoveryType, func() ([]byte, error) { d, err := iss.Documents(); return d.Discovery, err }))
-	frame.Handle(issuer.KeySetPath, serveDocument(issuer.KeySetType, func() ([]byte, error) { d, err := iss.Documents(); return d.KeySet, err }))
+	frame.Handle(issuer.DiscoveryPath, discoveryDocument(iss))
+	frame.Handle(issuer.KeySetPath, keySetDocument(iss))
 	books.routes(frame, answers)
 	client, err := kubernetes.NewForConfig(protobuf(frame.Loopback()))
 	if err != nil {
@@ -317,12 +326,12 @@ func Run(ctx context.Context, o Options) error {
 	work.start("access keys", func() error { return keyStore{accessKeys, keyClient}.run(ctx) })
 	trust.run(ctx, work, chain)
 	who.run(ctx, work, frame)
-	work.start("token keys", func() error { return tokenKeys.Run(ctx, tokenSchedule(o.Config), keyInterval) })
-	work.start("token issuer", func() error { return tokenKeys.Follow(ctx, applyTokenKeys(iss)) })
+	work.start("token keys", func() error { return tokenRing.Run(ctx, tokenSchedule(longest), keyInterval) })
+	work.start("token issuer", func() error { return tokenRing.Follow(ctx, applyTokenKeys(iss)) })
 	work.start("key changes", func() error {
 		return blobs.Follow(ctx, func() {
 			// What another replica rotated or revoked counts here at once.
-			for _, refresh := range append(append(trust.refreshers(), who.refreshers()...), tokenKeys.Refresh, checkpoints.Refresh, local.ring.Refresh) {
+			for _, refresh := range append(append(trust.refreshers(), who.refreshers()...), tokenRing.Refresh, checkpoints.Refresh, local.ring.Refresh) {
 				if err := refresh(ctx); err != nil && ctx.Err() == nil {
 					log.Warn("keys not read", "error", err)
 				}
@@ -336,7 +345,11 @@ func Run(ctx context.Context, o Options) error {
 	local.run(ctx, work)
 	collected.run(ctx, work, frame, record, now, log)
 
-	// The one listener.
+	if public != nil {
+		work.start("public keys", func() error { return serveDiscovery(ctx, public, iss, serving, log) })
+	}
+
+	// The listener of everything else.
 	if err := registry.Register(who.providers); err != nil {
 		return fmt.Errorf("metrics of identity providers: %w", err)
 	}

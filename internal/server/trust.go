@@ -18,7 +18,6 @@ import (
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
-	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -92,12 +91,6 @@ func (t *trust) run(ctx context.Context, w *work, chain *authn.Chain) {
 // refreshers read each authority's keys again.
 func (t *trust) refreshers() []func(context.Context) error {
 	return []func(context.Context) error{t.serving.Refresh, t.client.Refresh, t.site.Refresh, t.requestHeader.Refresh, t.agent.Refresh}
-}
-
-// tokenSchedule rotates the token keys each quarter. A new key is published
-// well before it signs, an old one verifies until its last token has ended.
-func tokenSchedule(cfg config.Config) keys.Schedule {
-	return keys.Schedule{Every: 90 * 24 * time.Hour, Lead: 2 * time.Hour, Keep: max(cfg.MaxTokenAge(), 24*time.Hour)}
 }
 
 // Names of the first administrator.

@@ -101,6 +101,26 @@ func (in PrefixedClaimOrExpression) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in TokenKey) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.TokenKey"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in TokenKeyRotation) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.TokenKeyRotation"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in TokenKeyRotationSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.TokenKeyRotationSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in TokenKeyRotationStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.TokenKeyRotationStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in TokenWebhook) OpenAPIModelName() string {
 	return "dev.gatehouse.identity.v1alpha1.TokenWebhook"
 }

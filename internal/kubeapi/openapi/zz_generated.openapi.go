@@ -128,6 +128,10 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		identityv1alpha1.Issuer{}.OpenAPIModelName():                           schema_gatehouse_api_identity_v1alpha1_Issuer(ref),
 		identityv1alpha1.JWTAuthenticator{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_JWTAuthenticator(ref),
 		identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName():        schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref),
+		identityv1alpha1.TokenKey{}.OpenAPIModelName():                         schema_gatehouse_api_identity_v1alpha1_TokenKey(ref),
+		identityv1alpha1.TokenKeyRotation{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_TokenKeyRotation(ref),
+		identityv1alpha1.TokenKeyRotationSpec{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_TokenKeyRotationSpec(ref),
+		identityv1alpha1.TokenKeyRotationStatus{}.OpenAPIModelName():           schema_gatehouse_api_identity_v1alpha1_TokenKeyRotationStatus(ref),
 		identityv1alpha1.TokenWebhook{}.OpenAPIModelName():                     schema_gatehouse_api_identity_v1alpha1_TokenWebhook(ref),
 		identityv1alpha1.UserValidationRule{}.OpenAPIModelName():               schema_gatehouse_api_identity_v1alpha1_UserValidationRule(ref),
 		v1.ApplyConfiguration{}.OpenAPIModelName():                             schema_k8sio_api_admissionregistration_v1_ApplyConfiguration(ref),
@@ -5666,6 +5670,160 @@ func schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref common
 				},
 			},
 		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_TokenKey(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TokenKey is one key.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"keyID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "keyID names the key in tokens and key sets.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"signsFrom": {
+						SchemaProps: spec.SchemaProps{
+							Description: "signsFrom is when it signs first.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"verifiesUntil": {
+						SchemaProps: spec.SchemaProps{
+							Description: "verifiesUntil is when nothing valid can need it any more and it is removed; absent for the newest.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"keyID", "signsFrom"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_TokenKeyRotation(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TokenKeyRotation asks for a new key that signs the tokens of the control plane. It is created, answered at once and never stored. What the key before signed stays valid to its end.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata; nothing in it is read.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the caller asks for.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.TokenKeyRotationSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.TokenKeyRotationStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.TokenKeyRotationSpec{}.OpenAPIModelName(), identityv1alpha1.TokenKeyRotationStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_TokenKeyRotationSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TokenKeyRotationSpec is what the caller asks for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"use": {
+						SchemaProps: spec.SchemaProps{
+							Description: "use is Tokens, for tokens that expire, or LegacyTokens, for those in Secrets, whose keys stay in force until they are revoked. Default: Tokens.\n\nPossible enum values:\n - `\"LegacyTokens\"` is the tokens in Secrets.\n - `\"Tokens\"` is the tokens that expire.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"LegacyTokens", "Tokens"},
+						},
+					},
+					"leadSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "leadSeconds is how long the new key is published before it signs, so that verifiers that keep keys for a while know it in time; from 0 to 2592000. Default: 7200.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_TokenKeyRotationStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "TokenKeyRotationStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"keyID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "keyID names the new key in tokens and key sets.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"keys": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "keys are all that verify, the new one last.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(identityv1alpha1.TokenKey{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.TokenKey{}.OpenAPIModelName()},
 	}
 }
 

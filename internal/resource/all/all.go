@@ -34,6 +34,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/serviceaccount"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/site"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/subjectaccessreview"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/tokenkeyrotation"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/tokenreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicy"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/validatingadmissionpolicybinding"
@@ -81,6 +82,8 @@ type Deps struct {
 	ReachOfKey     accesskey.Reach
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
+	// RotateTokenKeys answers rotations of token keys.
+	RotateTokenKeys tokenkeyrotation.Rotate
 	// RotateSiteKeys answers sites/keyrotation.
 	RotateSiteKeys site.RotateKeys
 	// ReviewToken, Decide and ListRules answer reviews.
@@ -123,6 +126,7 @@ func List(d Deps) []resource.Kind {
 		auditsink.New(d.CheckAuditSink),
 		auditsource.New(d.IssueSourceCredential),
 
+		tokenkeyrotation.New(d.RotateTokenKeys),
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),
 		subjectaccessreview.New(d.Decide),

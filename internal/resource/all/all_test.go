@@ -79,6 +79,9 @@ func deps() Deps {
 			return nil
 		},
 		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
+		RotateTokenKeys: func(context.Context, resource.Caller, *identityv1alpha1.TokenKeyRotationSpec) (identityv1alpha1.TokenKeyRotationStatus, error) {
+			return identityv1alpha1.TokenKeyRotationStatus{KeyID: "next"}, nil
+		},
 		IssueAccessKey: func(context.Context, resource.Caller, *identityv1alpha1.AccessKey) func(context.Context, *identityv1alpha1.AccessKey) {
 			return nil
 		},

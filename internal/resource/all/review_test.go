@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	identityv1alpha1 "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/impactreview"
 )
@@ -40,6 +41,10 @@ var questions = map[string]struct{ good, bad runtime.Object }{
 	"SelfSubjectAccessReview": {
 		&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{}}},
 		&authorizationv1.SelfSubjectAccessReview{},
+	},
+	"TokenKeyRotation": {
+		&identityv1alpha1.TokenKeyRotation{Spec: identityv1alpha1.TokenKeyRotationSpec{Use: identityv1alpha1.UseTokens}},
+		&identityv1alpha1.TokenKeyRotation{Spec: identityv1alpha1.TokenKeyRotationSpec{Use: "Jobs"}},
 	},
 	"AccessReview": {
 		&accessv1alpha1.AccessReview{Spec: accessv1alpha1.AccessReviewSpec{Questions: []accessv1alpha1.Question{{ResourceAttributes: &authorizationv1.ResourceAttributes{}}}}},
@@ -105,6 +110,10 @@ func TestReviewsAskOnlyGoodQuestions(t *testing.T) {
 	d.Impact = func(context.Context, resource.Caller, impactreview.Changes) (accessv1alpha1.ImpactReviewStatus, error) {
 		asked++
 		return accessv1alpha1.ImpactReviewStatus{Notes: make([]string, 1)}, failure
+	}
+	d.RotateTokenKeys = func(context.Context, resource.Caller, *identityv1alpha1.TokenKeyRotationSpec) (identityv1alpha1.TokenKeyRotationStatus, error) {
+		asked++
+		return identityv1alpha1.TokenKeyRotationStatus{KeyID: "next"}, failure
 	}
 	for _, k := range List(d) {
 		review, ok := k.(*resource.Answered)
