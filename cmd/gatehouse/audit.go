@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/follow"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/verify"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
@@ -405,12 +408,27 @@ func printReport(w io.Writer, r *verify.Report) {
 	for _, g := range r.Gaps {
 		fmt.Fprintf(w, "gap recorded at record %d, %s: %s\n", g.Record, g.At.UTC().Format(time.RFC3339), printable(g.Why))
 	}
+	if r.Dropped > 0 {
+		fmt.Fprintf(w, "retention dropped %d records; their hashes are here and agree\n", r.Dropped)
+	}
+	for _, n := range r.Retention {
+		fmt.Fprintf(w, "retention at %s: %d of the records %d to %d%s\n", n.At.UTC().Format(time.RFC3339), n.Dropped, n.First, n.Last, limits(n))
+	}
 	for _, f := range r.Faults {
 		fmt.Fprintln(w, printable(f.String()))
 	}
 	for _, u := range r.Unsure {
 		fmt.Fprintln(w, "not excluded:", printable(u))
 	}
+}
+
+// limits says what was dropped of each class, and by which limit.
+func limits(n ledger.RetentionNotice) string {
+	var b strings.Builder
+	for _, class := range slices.Sorted(maps.Keys(n.Classes)) {
+		fmt.Fprintf(&b, ", %d of class %s kept for %s", n.Classes[class], class, n.Kept[class])
+	}
+	return printable(b.String())
 }
 
 // printData prints any value as JSON or YAML.

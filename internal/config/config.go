@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -51,6 +52,7 @@ type validated struct {
 	maxPolicyAge         time.Duration
 	auditPolicyFile      string
 	allowLoopbackSinks   bool
+	retention            map[string]time.Duration
 	authentication       Authentication
 	logLevel             slog.Level
 	logJSON              bool
@@ -102,6 +104,10 @@ func (c Config) AuditPolicyFile() string { return c.v.auditPolicyFile }
 
 // AllowLoopbackSinks says whether confined audit sinks may reach this machine.
 func (c Config) AllowLoopbackSinks() bool { return c.v.allowLoopbackSinks }
+
+// Retention is how long records of a class (denial, change, review, read) are
+// kept; one that is missing is kept for ever.
+func (c Config) Retention() map[string]time.Duration { return maps.Clone(c.v.retention) }
 
 // LogLevel is the least level that is logged.
 func (c Config) LogLevel() slog.Level { return c.v.logLevel }
@@ -246,6 +252,7 @@ func Resolve(f File) (Config, error) {
 		exists(bad, "audit.policyFile", v.auditPolicyFile)
 	}
 	v.allowLoopbackSinks = f.Audit.AllowLoopbackSinks
+	v.retention = retention(bad, f.Audit.Retention)
 	switch f.Log.Level {
 	case "", "info":
 	case "debug":
@@ -268,6 +275,35 @@ func Resolve(f File) (Config, error) {
 		return Config{}, errors.Join(faults...)
 	}
 	return Config{v}, nil
+}
+
+func retention(bad report, r Retention) map[string]time.Duration {
+	out := map[string]time.Duration{}
+	for _, c := range []struct{ class, text string }{{"denial", r.Denial}, {"change", r.Change}, {"review", r.Review}, {"read", r.Read}} {
+		if c.text == "" {
+			continue
+		}
+		d, ok := span(c.text)
+		switch {
+		case !ok:
+			bad("audit.retention."+c.class, "%q is neither days (90d) nor hours (2160h)", c.text)
+		case d < 24*time.Hour:
+			bad("audit.retention."+c.class, "must be at least a day")
+		}
+		out[c.class] = d
+	}
+	return out
+}
+
+// span reads days or what the standard library reads; at most a hundred years.
+func span(text string) (time.Duration, bool) {
+	const longest = 100 * 365
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 32)
+		return time.Duration(n) * 24 * time.Hour, err == nil && n <= longest
+	}
+	d, err := time.ParseDuration(text)
+	return d, err == nil && d <= longest*24*time.Hour
 }
 
 func authentication(bad report, a Authentication) {

@@ -55,6 +55,10 @@ func TestFaultsAreNamed(t *testing.T) {
 		"wrong type":         {head + "servingNames: 3\n", []string{"servingNames"}},
 		"no version":         {"kind: Configuration\n", []string{"apiVersion:"}},
 		"other kind":         {"apiVersion: config.gatehouse.dev/v1alpha1\nkind: Pod\n", []string{"kind:"}},
+		"retention": {
+			head + "audit: {retention: {read: 90, change: 2h, denial: forever, review: 90d}}\n",
+			[]string{"audit.retention.read:", "audit.retention.change: must be at least a day", "audit.retention.denial:"},
+		},
 		"every fault at once": {
 			head + "listen: nonsense\nlog: {level: loud, format: xml}\ntokens: {maxExpirationSeconds: 5, issuer: \"http://x\", discoveryListen: \"x:0\"}\npolicySnapshots: {maxAgeSeconds: 2592001}\n",
 			[]string{"listen:", "log.level:", "log.format:", "tokens.maxExpirationSeconds:", "tokens.issuer:", "tokens.discoveryListen:", "policySnapshots.maxAgeSeconds:"},

@@ -127,6 +127,23 @@ type Audit struct {
 	// this machine, for a receiver that runs beside the control plane. Sinks of
 	// the whole record may always.
 	AllowLoopbackSinks bool `json:"allowLoopbackSinks,omitempty"`
+	// Retention says for how long each class of record is kept.
+	Retention Retention `json:"retention,omitempty"`
+}
+
+// Retention says for how long each class of record is kept: days ("90d") or
+// hours ("2160h"), at least a day. A class that is left out is kept for ever.
+// What is dropped leaves its hash and a record of what was dropped and why, and
+// what an audit sink has not taken yet is not dropped.
+type Retention struct {
+	// Denial is for requests that were refused.
+	Denial string `json:"denial,omitempty"`
+	// Change is for requests that could change state.
+	Change string `json:"change,omitempty"`
+	// Review is for questions: access and token reviews.
+	Review string `json:"review,omitempty"`
+	// Read is for everything else.
+	Read string `json:"read,omitempty"`
 }
 
 // Log says what the process writes about itself.

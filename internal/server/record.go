@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/registry"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/retention"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 	"github.com/gatehouse-dev/gatehouse/internal/auditindex"
@@ -48,6 +49,8 @@ type record struct {
 	raised  *declared.Raised
 	tenants *declared.Tenants
 	sinks   *sinks
+	// retention drops what need not be kept.
+	retention *retention.Keeper
 	// rows holds the index by which the log is searched.
 	rows    *sql.DB
 	indexed index.Config
@@ -99,6 +102,9 @@ func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *
 	if err == nil {
 		r.sinks, err = newSinks(r, st, cfg.AllowLoopbackSinks(), frame)
 	}
+	if err == nil {
+		r.retention, err = newRetention(r.log, cfg.Retention(), now)
+	}
 	if err != nil {
 		if r.rows != nil {
 			r.rows.Close()
@@ -140,8 +146,10 @@ func (r *record) follow(ctx context.Context, flow *follower) {
 
 // start runs what follows the log. Everything that is declared has been read.
 func (r *record) start(ctx context.Context, w *work, metrics prometheus.Registerer) error {
-	if err := metrics.Register(r.sinks); err != nil {
-		return err
+	for _, c := range []prometheus.Collector{r.sinks, dropped{r.retention}} {
+		if err := metrics.Register(c); err != nil {
+			return err
+		}
 	}
 	builder, err := index.NewBuilder(r.indexed)
 	if err != nil {
@@ -157,6 +165,8 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 	})
 	w.start("audit registration", func() error { return r.keeper.Run(ctx) })
 	w.start("audit sinks", func() error { return r.sinks.set.Run(ctx) })
+	// Every sink that is declared is in the set by now, with its cursor.
+	w.start("audit retention", func() error { return r.retention.Run(ctx, r.sinks.set.Next, r.logger) })
 	w.start("audit sink status", func() error { return r.sinks.report(ctx) })
 	w.start("report keys", func() error {
 		return r.keyring.Follow(ctx, func() {

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -98,6 +99,9 @@ type Keeper struct {
 	clock  func() time.Time
 
 	mu sync.Mutex // one at a time
+
+	countMu sync.Mutex // guards dropped
+	dropped map[Class]uint64
 }
 
 // New returns a keeper. clock is time.Now if nil.
@@ -108,7 +112,43 @@ func New(log Log, fsys vfs.FS, policy Policy, clock func() time.Time) (*Keeper, 
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Keeper{log: log, fsys: fsys, policy: policy, clock: clock}, nil
+	return &Keeper{log: log, fsys: fsys, policy: policy, clock: clock, dropped: map[Class]uint64{}}, nil
+}
+
+// Interval is how often Run looks for what may go: limits are days.
+const Interval = time.Hour
+
+// Run applies the policy at once and then every [Interval], until ctx ends,
+// which is its only way to return. needed is asked each time.
+func (k *Keeper) Run(ctx context.Context, needed func() uint64, logger *slog.Logger) error {
+	tick := time.NewTicker(Interval)
+	defer tick.Stop()
+	for {
+		n, err := k.Apply(ctx, needed())
+		if n > 0 {
+			logger.Info("audit records dropped by retention", "records", n)
+		}
+		if err != nil && ctx.Err() == nil {
+			logger.Error("audit retention is behind", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Dropped returns how many records of each limited class were dropped since
+// the start.
+func (k *Keeper) Dropped() map[Class]uint64 {
+	k.countMu.Lock()
+	defer k.countMu.Unlock()
+	out := map[Class]uint64{}
+	for class := range k.policy {
+		out[class] = k.dropped[class]
+	}
+	return out
 }
 
 // Apply drops what the policy lets go. needed is the first record that
@@ -186,10 +226,18 @@ func (k *Keeper) segment(ctx context.Context, sealer *segment.Sealer, info segme
 	if err := k.log.Append(ctx, e, audit.Durable); err != nil {
 		return 0, err
 	}
-	return sealer.Prune(k.fsys, k.log.Dir(), info.First, func(e segment.Entry) bool {
+	n, err := sealer.Prune(k.fsys, k.log.Dir(), info.First, func(e segment.Entry) bool {
 		_, gone := drop(e)
 		return !gone
 	})
+	if err == nil {
+		k.countMu.Lock()
+		defer k.countMu.Unlock()
+		for class, n := range classes {
+			k.dropped[class] += n
+		}
+	}
+	return n, err
 }
 
 // old says whether the oldest record of a segment is beyond any limit, which

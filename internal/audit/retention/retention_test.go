@@ -1,12 +1,16 @@
 package retention_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -15,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/retention"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/sink"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/verify"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs/crashfs"
@@ -179,7 +184,7 @@ func TestEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := verify.Log(t.Context(), "log", verify.Options{FS: fsys})
-	if err != nil || !r.OK() || r.Dropped != 2048 {
+	if err != nil || !r.OK() || r.Dropped != 2048 || len(r.Retention) != 1 || r.Retention[0].Dropped != 2048 || r.Retention[0].Kept["read"] != "24h0m0s" {
 		t.Fatalf("%+v %v", r, err)
 	}
 }
@@ -264,4 +269,55 @@ func TestPolicyIsChecked(t *testing.T) {
 			t.Errorf("%v was accepted", p)
 		}
 	}
+}
+
+// receiver takes events once it is told to.
+type receiver struct{ up atomic.Bool }
+
+func (r *receiver) Deliver(context.Context, []sink.Event) error {
+	if !r.up.Load() {
+		return errors.New("away")
+	}
+	return nil
+}
+
+// TestSinksComeFirst: what a sink has still to deliver is kept, however old;
+// what it has delivered goes.
+func TestSinksComeFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fsys, c := crashfs.New(1), newClock()
+		l := open(t, fsys, c)
+		defer l.Close()
+		to := &receiver{}
+		set, err := sink.NewSet(sink.SetConfig{
+			Dir: "log", Synced: func() uint64 { return l.Stats().Synced }, Cursors: "cursors",
+			FS: fsys, Clock: c.now, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set.Put(sink.Spec{Name: "siem", ID: "siem", Build: func(context.Context) (sink.Target, error) { return to, nil }})
+		write(t, l, 0, 2100)
+		c.advance(10 * day)
+		k, err := retention.New(l, fsys, retention.Policy{retention.ClassRead: day}, c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = set.Run(ctx) })
+		running.Go(func() { _ = k.Run(ctx, set.Next, slog.New(slog.DiscardHandler)) })
+		time.Sleep(3 * retention.Interval)
+		if got := kept(t, fsys); len(got) != 2100 || k.Dropped()[retention.ClassRead] != 0 {
+			t.Errorf("%d of 2100 records are left while the sink is away", len(got))
+		}
+		to.up.Store(true)
+		time.Sleep(2 * retention.Interval)
+		if n := k.Dropped()[retention.ClassRead]; n == 0 || len(kept(t, fsys)) != 2100-int(n) {
+			t.Errorf("%d records dropped once the sink has them, %d left", n, len(kept(t, fsys)))
+		}
+		cancel()
+		running.Wait()
+	})
 }

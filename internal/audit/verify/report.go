@@ -3,6 +3,8 @@ package verify
 import (
 	"fmt"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 )
 
 // Kind is a class of fault.
@@ -81,7 +83,10 @@ type Report struct {
 	Since       time.Time `json:"since"`
 	Until       time.Time `json:"until"`
 	// Gaps are the gap records found: what the log itself says is missing.
-	Gaps   []Gap   `json:"gaps,omitempty"`
+	Gaps []Gap `json:"gaps,omitempty"`
+	// Retention are the records of what was dropped, by which limits.
+	Retention []ledger.RetentionNotice `json:"retention,omitempty"`
+
 	Faults []Fault `json:"faults,omitempty"`
 	// Unsure says what this check could not exclude, one sentence each.
 	Unsure []string `json:"unsure,omitempty"`

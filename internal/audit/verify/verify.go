@@ -384,6 +384,9 @@ func (c *check) self(entry segment.Entry) {
 				c.notices = map[uint64]uint64{}
 			}
 			c.notices[n.First] += n.Dropped
+			if len(c.r.Retention) < maxFaults {
+				c.r.Retention = append(c.r.Retention, n)
+			}
 		}
 	}
 }
