@@ -17,6 +17,7 @@ test: ## install what the tests need, then every check and every test
 	scripts/install-test-deps
 	scripts/build-upstream
 	scripts/install-oidc-provider
+	scripts/build-witness
 	scripts/check
 	scripts/test
 	scripts/fuzz

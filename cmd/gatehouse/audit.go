@@ -26,7 +26,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Read and verify the record"}
-	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand(), auditLogsCommand(), auditRetireCommand())
+	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand(), auditLogsCommand(), auditRetireCommand(), auditWitnessCommand())
 	return c
 }
 
@@ -347,17 +347,23 @@ was kept (--checkpoint), or the checkpoints that the replicas registered, asked
 of a server (--kubeconfig) or kept as a file ("gatehouse audit logs --output
 json", --registered). Held against those, a replica whose log is missing is a
 fault too: give the data directory of each. Without an anchor, the report says
-what cannot be excluded. The exit code is 0 when the record holds, 1 when not.`,
+what cannot be excluded. The exit code is 0 when the record holds, 1 when not.
+
+With --witness, the witness of that key must have signed a checkpoint of each
+log, and the log must agree with what it signed: a log that shows others
+another face than this one is a fault.`,
 		Example: `  gatehouse audit verify --data-dir /var/lib/gatehouse
   gatehouse audit verify --data-dir /var/lib/gatehouse --kubeconfig admin.kubeconfig
   gatehouse audit verify --data-dir ./a --data-dir ./b --registered monday.json
-  gatehouse audit verify --data-dir ./copy --checkpoint monday.checkpoint --output json`,
+  gatehouse audit verify --data-dir ./copy --checkpoint monday.checkpoint --output json
+  gatehouse audit verify --data-dir ./copy --witness witness.example/w1+e3c1f7d2+BLXM...`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
 	f.StringArrayVar(&o.dirs, "data-dir", nil, "data directory (default gatehouse-data); one for each replica")
 	f.StringArrayVar(&o.anchors, "checkpoint", nil, "file with a signed checkpoint that was kept elsewhere; may be given again")
 	f.StringArrayVar(&o.keys, "key", nil, "public key of the log (signed note format), if it is known from elsewhere; may be given again")
+	f.StringArrayVar(&o.witnesses, "witness", nil, "public key of a witness (signed note format) that must have signed; may be given again")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "ask the server of this kubeconfig for the registered logs")
 	f.StringVar(&o.registered, "registered", "", "file with the registered logs")
 	c.MarkFlagsMutuallyExclusive("kubeconfig", "registered")
@@ -405,6 +411,9 @@ func printVerification(w io.Writer, output string, v *verification) error {
 
 func printReport(w io.Writer, r *verify.Report) {
 	fmt.Fprintf(w, "log %s (%s): %d records from %d on, %d of them signed, %d checkpoints\n", r.Log, r.Origin, r.Records, r.First, r.Signed, r.Checkpoints)
+	for _, x := range r.Witnesses {
+		fmt.Fprintf(w, "witness %s signed the first %d records, the last time at %s\n", printable(x.Name), x.Size, x.At.UTC().Format(time.RFC3339))
+	}
 	for _, g := range r.Gaps {
 		fmt.Fprintf(w, "gap recorded at record %d, %s: %s\n", g.Record, g.At.UTC().Format(time.RFC3339), printable(g.Why))
 	}

@@ -255,7 +255,7 @@ log is retired stops, and does not start again with the same data directory.`,
 
 // verifyOptions are the flags of audit verify.
 type verifyOptions struct {
-	dirs, anchors, keys            []string
+	dirs, anchors, keys, witnesses []string
 	kubeconfig, registered, output string
 }
 
@@ -299,7 +299,7 @@ func verifyRecord(ctx context.Context, o verifyOptions, stderr io.Writer) (*veri
 	}
 	out := &verification{}
 	for _, dir := range o.dirs {
-		opts := verify.Options{Keys: o.keys, Anchors: anchors, Progress: func(n uint64) { fmt.Fprintf(stderr, "\r%d records verified", n) }}
+		opts := verify.Options{Keys: o.keys, Anchors: anchors, Witnesses: o.witnesses, Progress: func(n uint64) { fmt.Fprintf(stderr, "\r%d records verified", n) }}
 		dir = auditDir(dir)
 		if known != nil {
 			meta, err := ledger.ReadMeta(vfs.OS{}, dir)

@@ -19,6 +19,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
+
+	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
 )
 
 // APIVersion and Kind are the type meta of [File].
@@ -53,6 +55,7 @@ type validated struct {
 	auditPolicyFile      string
 	allowLoopbackSinks   bool
 	retention            map[string]time.Duration
+	witnesses            []Witness
 	authentication       Authentication
 	logLevel             slog.Level
 	logJSON              bool
@@ -108,6 +111,9 @@ func (c Config) AllowLoopbackSinks() bool { return c.v.allowLoopbackSinks }
 // Retention is how long records of a class (denial, change, review, read) are
 // kept; one that is missing is kept for ever.
 func (c Config) Retention() map[string]time.Duration { return maps.Clone(c.v.retention) }
+
+// Witnesses sign the checkpoints of this replica's log.
+func (c Config) Witnesses() []Witness { return slices.Clone(c.v.witnesses) }
 
 // LogLevel is the least level that is logged.
 func (c Config) LogLevel() slog.Level { return c.v.logLevel }
@@ -253,6 +259,8 @@ func Resolve(f File) (Config, error) {
 	}
 	v.allowLoopbackSinks = f.Audit.AllowLoopbackSinks
 	v.retention = retention(bad, f.Audit.Retention)
+	v.witnesses = f.Audit.Witnesses
+	witnesses(bad, f.Audit.Witnesses)
 	switch f.Log.Level {
 	case "", "info":
 	case "debug":
@@ -293,6 +301,28 @@ func retention(bad report, r Retention) map[string]time.Duration {
 		out[c.class] = d
 	}
 	return out
+}
+
+func witnesses(bad report, list []Witness) {
+	seen := map[string]bool{}
+	for i, w := range list {
+		at := fmt.Sprintf("audit.witnesses[%d]", i)
+		if u, err := url.Parse(w.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+			bad(at+".url", "must be an https URL without user, query and fragment")
+		}
+		key, err := witness.ParseVerifier(w.Key)
+		switch {
+		case err != nil:
+			bad(at+".key", "%v", err)
+		case seen[key.String()]:
+			bad(at+".key", "is given twice")
+		default:
+			seen[key.String()] = true
+		}
+		if w.CAFile != "" {
+			exists(bad, at+".caFile", w.CAFile)
+		}
+	}
 }
 
 // span reads days or what the standard library reads; at most a hundred years.

@@ -129,6 +129,20 @@ type Audit struct {
 	AllowLoopbackSinks bool `json:"allowLoopbackSinks,omitempty"`
 	// Retention says for how long each class of record is kept.
 	Retention Retention `json:"retention,omitempty"`
+	// Witnesses are asked to sign the checkpoints of this replica's log (C2SP
+	// tlog-witness).
+	Witnesses []Witness `json:"witnesses,omitempty"`
+}
+
+// Witness signs checkpoints of the log after it saw that the log only grew.
+type Witness struct {
+	// URL is the witness's submission prefix, https.
+	URL string `json:"url"`
+	// Key is the witness's public key in the signed-note format, NAME+HASH+KEY.
+	Key string `json:"key"`
+	// CAFile is a PEM file of the authorities of its certificate. Default:
+	// those of the system.
+	CAFile string `json:"caFile,omitempty"`
 }
 
 // Retention says for how long each class of record is kept: days ("90d") or

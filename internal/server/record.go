@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/retention"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
 	"github.com/gatehouse-dev/gatehouse/internal/auditindex"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -51,6 +52,7 @@ type record struct {
 	sinks   *sinks
 	// retention drops what need not be kept.
 	retention *retention.Keeper
+	witnesses *witness.Keeper
 	// rows holds the index by which the log is searched.
 	rows    *sql.DB
 	indexed index.Config
@@ -105,6 +107,9 @@ func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *
 	if err == nil {
 		r.retention, err = newRetention(r.log, cfg.Retention(), now)
 	}
+	if err == nil {
+		r.witnesses, err = newWitnesses(r.log, cfg.Witnesses(), logger)
+	}
 	if err != nil {
 		if r.rows != nil {
 			r.rows.Close()
@@ -146,7 +151,7 @@ func (r *record) follow(ctx context.Context, flow *follower) {
 
 // start runs what follows the log. Everything that is declared has been read.
 func (r *record) start(ctx context.Context, w *work, metrics prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{r.sinks, dropped{r.retention}} {
+	for _, c := range []prometheus.Collector{r.sinks, dropped{r.retention}, witnessed{r.witnesses}} {
 		if err := metrics.Register(c); err != nil {
 			return err
 		}
@@ -166,7 +171,8 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 	w.start("audit registration", func() error { return r.keeper.Run(ctx) })
 	w.start("audit sinks", func() error { return r.sinks.set.Run(ctx) })
 	// Every sink that is declared is in the set by now, with its cursor.
-	w.start("audit retention", func() error { return r.retention.Run(ctx, r.sinks.set.Next, r.logger) })
+	w.start("audit retention", func() error { return r.retention.Run(ctx, r.needed, r.logger) })
+	w.start("audit witnesses", func() error { return r.witnesses.Run(ctx) })
 	w.start("audit sink status", func() error { return r.sinks.report(ctx) })
 	w.start("report keys", func() error {
 		return r.keyring.Follow(ctx, func() {
@@ -177,6 +183,10 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 	})
 	return nil
 }
+
+// needed is the first record that a sink has still to deliver, or of which a
+// witness has still to see that it stayed.
+func (r *record) needed() uint64 { return min(r.sinks.set.Next(), r.witnesses.Next()) }
 
 // routes serves what is asked about the record.
 func (r *record) routes(f *kubeapi.Frame, answers reviews) {

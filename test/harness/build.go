@@ -61,6 +61,17 @@ var Upstream = sync.OnceValues(func() (string, error) {
 	return strings.TrimSpace(out), err
 })
 
+// Litewitness returns the folder that holds a witness of other people's making
+// and what is needed beside it, and builds them if they are not there yet.
+var Litewitness = sync.OnceValues(func() (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	out, err := run(root, filepath.Join(root, "scripts", "build-witness"))
+	return strings.TrimSpace(out), err
+})
+
 func run(dir, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir

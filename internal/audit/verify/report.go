@@ -82,6 +82,8 @@ type Report struct {
 	Anchors     int       `json:"anchors"`
 	Since       time.Time `json:"since"`
 	Until       time.Time `json:"until"`
+	// Witnesses are those asked for whose signature is there.
+	Witnesses []Witnessed `json:"witnesses,omitempty"`
 	// Gaps are the gap records found: what the log itself says is missing.
 	Gaps []Gap `json:"gaps,omitempty"`
 	// Retention are the records of what was dropped, by which limits.

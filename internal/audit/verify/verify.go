@@ -26,6 +26,10 @@ type Options struct {
 	Keys []string
 	// Anchors are signed checkpoints of the log that were kept elsewhere.
 	Anchors [][]byte
+	// Witnesses are public keys of witnesses, in the signed-note format. Each
+	// must have signed a checkpoint that is kept with the log or is among the
+	// anchors, and the log must agree with all of those.
+	Witnesses []string
 	// Progress, if set, is told the records read so far, about every 65,536.
 	Progress func(records uint64)
 	// FS is the operating system's by default.
@@ -128,6 +132,9 @@ func (c *check) collect(infos []segment.Info) error {
 	}
 	for i, a := range c.o.Anchors {
 		c.claim(a, fmt.Sprintf("anchor %d", i+1), -1, true)
+	}
+	if err := c.collectWitnessed(); err != nil {
+		return err
 	}
 	for _, info := range infos {
 		if err := c.collectSegment(info); err != nil {
@@ -464,6 +471,11 @@ func (c *check) finish() {
 	}
 	if c.index > r.Signed {
 		r.Unsure = append(r.Unsure, fmt.Sprintf("the last %d records are not under a checkpoint: that they were altered, dropped or added cannot be excluded", c.index-r.Signed))
+	}
+	for _, w := range r.Witnesses {
+		if c.index > w.Size {
+			r.Unsure = append(r.Unsure, fmt.Sprintf("witness %s has signed the first %d records: of the %d behind, another log may have been shown to others", w.Name, w.Size, c.index-w.Size))
+		}
 	}
 	if c.lost && len(c.claims) > 0 {
 		r.Unsure = append(r.Unsure, "behind the first missing record no checkpoint could be compared")
