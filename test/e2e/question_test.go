@@ -157,7 +157,11 @@ subjects:
 	var said impact
 	eventually(t, commandWithin, "the account is known", func() bool {
 		said = ask(1)
-		return len(said.Subjects) == 3
+		names := map[string]bool{}
+		for _, s := range said.Subjects {
+			names[s.Subject.Kind+"/"+s.Subject.Name] = true
+		}
+		return names["User/iris"] && names["Group/system:serviceaccounts:what-if"] && names["ServiceAccount/bot"]
 	})
 	for _, s := range said.Subjects {
 		if len(s.Gains) != 1 || len(s.Loses) != 0 || s.Gains[0].Namespace != "what-if" || strings.Join(s.Gains[0].Rules[0].Verbs, ",") != "get,list" {
@@ -172,7 +176,7 @@ subjects:
 	if again := ask(0); len(again.Subjects) != 0 {
 		t.Errorf("applied again: %+v", again)
 	}
-	if gone := ask(1, "--delete"); len(gone.Subjects) != 3 || len(gone.Subjects[0].Loses) != 1 {
+	if gone := ask(1, "--delete"); len(gone.Subjects) != len(said.Subjects) || len(gone.Subjects[0].Loses) != 1 {
 		t.Errorf("deleted: %+v", gone)
 	}
 	table := command(t, g.Kubeconfig, "what-if", "-f", manifest, "-n", "what-if", "--delete")
