@@ -157,6 +157,9 @@ func connectHost(cmd *cobra.Command, name string, o hostOptions) error {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "source %s may write to the record of site %s; its certificate ends %s\nfiles are in %s:\n",
 		name, o.site, credential.Status.ExpirationTimestamp.UTC().Format("2006-01-02"), out)
+	if host, _, err := net.SplitHostPort(options.Syslog); err == nil && kind == auditapi.AuditSourceSyslog && net.ParseIP(host) != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "note: rsyslog knows a server by a DNS name of its certificate, and %s is an address; give a name with --syslog\n", host)
+	}
 	fmt.Fprint(cmd.OutOrStdout(), string(files[0].Content))
 	return nil
 }

@@ -56,6 +56,7 @@ type validated struct {
 	allowLoopbackSinks   bool
 	retention            map[string]time.Duration
 	witnesses            []Witness
+	syslogListen         string
 	authentication       Authentication
 	logLevel             slog.Level
 	logJSON              bool
@@ -114,6 +115,9 @@ func (c Config) Retention() map[string]time.Duration { return maps.Clone(c.v.ret
 
 // Witnesses sign the checkpoints of this replica's log.
 func (c Config) Witnesses() []Witness { return slices.Clone(c.v.witnesses) }
+
+// SyslogListen is the host:port of the syslog listener, "" for none.
+func (c Config) SyslogListen() string { return c.v.syslogListen }
 
 // LogLevel is the least level that is logged.
 func (c Config) LogLevel() slog.Level { return c.v.logLevel }
@@ -261,6 +265,9 @@ func Resolve(f File) (Config, error) {
 	v.retention = retention(bad, f.Audit.Retention)
 	v.witnesses = f.Audit.Witnesses
 	witnesses(bad, f.Audit.Witnesses)
+	if v.syslogListen = f.Audit.Syslog.Listen; v.syslogListen != "" {
+		hostPort(bad, "audit.syslog.listen", v.syslogListen, true)
+	}
 	switch f.Log.Level {
 	case "", "info":
 	case "debug":

@@ -69,6 +69,8 @@ func TestFaultsAreNamed(t *testing.T) {
 			head + "authentication: {configFile: /does/not/exist, requestHeader: {clientCAFile: /dev/null, allowedNames: [\"\"]}}\n",
 			[]string{"authentication.configFile:", "authentication.requestHeader.clientCAFile:", "authentication.requestHeader.allowedNames[0]:"},
 		},
+		"syslog without a port": {head + "audit: {syslog: {listen: localhost}}\n", []string{"audit.syslog.listen:"}},
+		"syslog that is TCP":    {head + "audit: {syslog: {listen: \"127.0.0.1:6514\", plain: true}}\n", []string{"plain"}},
 		"no single address":     {head + "listen: 0.0.0.0:7443\n", []string{"advertiseAddress:"}},
 		"bad serving name":      {head + "servingNames: [\"under_score\"]\n", []string{"servingNames[0]:"}},
 		"advertised port zero":  {head + "advertiseAddress: a.example:0\n", []string{"advertiseAddress:"}},

@@ -132,6 +132,16 @@ type Audit struct {
 	// Witnesses are asked to sign the checkpoints of this replica's log (C2SP
 	// tlog-witness).
 	Witnesses []Witness `json:"witnesses,omitempty"`
+	// Syslog says where syslog of hosts is taken in.
+	Syslog AuditSyslog `json:"syslog,omitempty"`
+}
+
+// AuditSyslog says where syslog of hosts is taken in.
+type AuditSyslog struct {
+	// Listen is the host:port of a listener for syslog over TLS (RFC 5425),
+	// whose usual port is 6514. Senders show a certificate of the site CA.
+	// Default: there is none.
+	Listen string `json:"listen,omitempty"`
 }
 
 // Witness signs checkpoints of the log after it saw that the log only grew.

@@ -2,7 +2,10 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/syslog"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -76,6 +80,21 @@ func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, log
 	w.start("audit sources", func() error {
 		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, Now: now, Log: logger})
 	})
+}
+
+// listenSyslog takes in syslog over TLS where the configuration says so.
+func (c *collectors) listenSyslog(ctx context.Context, w *work, address string, conf *tls.Config, logger *slog.Logger) error {
+	if address == "" {
+		return nil
+	}
+	on, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("listen for syslog: %w", err)
+	}
+	l := &syslog.Listener{Entrance: c.entrance, TLS: conf, Log: logger}
+	w.start("syslog", func() error { return l.Serve(ctx, on) })
+	logger.Info("syslog is taken in", "address", on.Addr().String())
+	return nil
 }
 
 // observe notes what the audit webhook of a site delivered.

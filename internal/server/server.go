@@ -395,6 +395,9 @@ func Run(ctx context.Context, o Options) error {
 	if err := waitReady(ctx, frame.Handler()); err != nil {
 		return err
 	}
+	if err := collected.listenSyslog(ctx, work, o.Config.SyslogListen(), pki.ServerTLS(serving), log); err != nil {
+		return err
+	}
 	work.start("memory", func() error { return tendMemory(ctx) })
 	o.Ready("https://" + at.advertised)
 

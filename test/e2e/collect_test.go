@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +86,20 @@ func finish(t *testing.T, p *harness.Process, want int) {
 	if code, err := p.Wait(ctx); err != nil || code != want {
 		t.Fatalf("ended with code %d, want %d: %v\n%s", code, want, err, p.Log())
 	}
+}
+
+// inRecord is eventually for what shows in the record, which is read by a
+// program of its own: often asked, that is what a loaded machine would do.
+func inRecord(t *testing.T, what string, check func() bool) {
+	t.Helper()
+	var last time.Time
+	eventually(t, commandWithin, what, func() bool {
+		if time.Since(last) < 400*time.Millisecond {
+			return false
+		}
+		defer func() { last = time.Now() }()
+		return check()
+	})
 }
 
 // collected counts the events of a host by their message.
@@ -171,7 +190,7 @@ func TestJournalUpload(t *testing.T) {
 	// The sender as it runs on a host, which waits for more.
 	startUpload(t, url, dir, "source", files, state, "--follow=yes")
 	journalFile(t, filepath.Join(files, "c.journal"), exportFormat("web-1", all+1, began.Add(time.Minute), fmt.Sprint("entry ", all+1)))
-	eventually(t, commandWithin, "an entry that is written while the sender waits", func() bool {
+	inRecord(t, "an entry that is written while the sender waits", func() bool {
 		return collected(t, g, "web-1.example")[fmt.Sprint("entry ", all+1)] == 1
 	})
 
@@ -235,7 +254,7 @@ func TestSilentSource(t *testing.T) {
 	noticed := func(verb string) int {
 		return len(record(t, g, "--verb", verb, "--name", "db-1"))
 	}
-	eventually(t, commandWithin, "the silence of a source that was never heard", func() bool { return noticed("silent") == 1 })
+	inRecord(t, "the silence of a source that was never heard", func() bool { return noticed("silent") == 1 })
 	k.shows([]string{"Silent", "<never>"}, "get", "auditsource", "db-1")
 	c := bareClient(t, g, pair(t, site, "site"))
 	header := http.Header{"Content-Type": {"application/vnd.fdo.journal"}}
@@ -243,11 +262,11 @@ func TestSilentSource(t *testing.T) {
 	if code != http.StatusAccepted {
 		t.Fatalf("%d %s", code, body)
 	}
-	eventually(t, commandWithin, "its return", func() bool { return noticed("return") == 1 })
+	inRecord(t, "its return", func() bool { return noticed("return") == 1 })
 	if lag := k.run("get", "auditsource", "db-1", "-o", "jsonpath={.status.lagSeconds}"); lag != "5" && lag != "6" {
 		t.Errorf("lag %q", lag)
 	}
-	eventually(t, commandWithin, "its next silence", func() bool { return noticed("silent") == 2 })
+	inRecord(t, "its next silence", func() bool { return noticed("silent") == 2 })
 	if noticed("return") != 1 {
 		t.Error("more than one return")
 	}
@@ -263,5 +282,220 @@ func TestSilentSource(t *testing.T) {
 	}
 	if got := record(t, g, "--verb", "silent", "--name", "db-1")[0]; got.User.Username != "system:gatehouse" || got.Annotations["audit.gatehouse.dev/expected-interval"] != "1s" {
 		t.Errorf("recorded as %s", got.raw)
+	}
+}
+
+// taking is a control plane that takes in syslog at the address.
+func taking(t *testing.T) (g *harness.Gatehouse, address string) {
+	t.Helper()
+	on, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// rsyslog knows a server by its name, not by its address.
+	_, port, err := net.SplitHostPort(on.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = "localhost:" + port
+	on.Close()
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configuration\naudit: {syslog: {listen: %q}}\n", address)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, "--config", config), address
+}
+
+// startRsyslog runs the stock rsyslogd with the configuration that connecting a
+// host wrote, and a socket in dir at which programs log.
+func startRsyslog(t *testing.T, dir, driver string) *harness.Process {
+	t.Helper()
+	written, err := os.ReadFile(filepath.Join(dir, "rsyslog-gatehouse.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "rsyslog.conf")
+	text := fmt.Sprintf("global(workDirectory=%q maxMessageSize=\"128k\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\ninput(type=\"imuxsock\" Socket=%q UseSpecialParser=\"off\" ParseHostname=\"on\" RateLimit.Interval=\"0\" UseSysTimeStamp=\"off\")\n%s",
+		dir, filepath.Join(dir, "log"), strings.NewReplacer(`StreamDriver="ossl"`, fmt.Sprintf("StreamDriver=%q", driver), `resumeInterval="10"`, `resumeInterval="1"`).Replace(string(written)))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := harness.Start("rsyslogd", "/usr/sbin/rsyslogd", nil, "-n", "-f", config, "-i", filepath.Join(dir, "rsyslogd.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Kill()
+		if t.Failed() {
+			t.Logf("--- rsyslogd ---\n%s", p.Log())
+		}
+	})
+	eventually(t, commandWithin, "the socket of rsyslogd", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "log"))
+		return err == nil
+	})
+	return p
+}
+
+// logger runs the stock logger.
+func logger(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "logger", append([]string{"--socket", filepath.Join(dir, "log"), "--rfc5424=notq", "--size=120k", "--id=4711", "--tag", "shop"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("logger: %v: %s", err, out)
+	}
+}
+
+// The stock rsyslog sends over TLS, with either of its drivers and with its
+// client certificate; what it could not send while the server was away comes
+// later.
+func TestSyslog(t *testing.T) {
+	t.Parallel()
+	g, address := taking(t)
+	connect(t, g, "blue")
+	drivers := map[string]string{"mail-1": "ossl", "mail-2": "gtls"}
+	dirs := map[string]string{}
+	for host, driver := range drivers {
+		dirs[host] = connectHost(t, g, host, "blue", "--kind", "syslog", "--syslog", address)
+		startRsyslog(t, dirs[host], driver)
+		logger(t, dirs[host], "--priority", "authpriv.warning", "--msgid", "LOGIN", "--sd-id", "shop@32473", "--sd-param", `user="eve"`, "from "+host)
+		logger(t, dirs[host], strings.Repeat("long ", 20_000))
+	}
+	messages := func(host string) map[string]event {
+		out := map[string]event{}
+		for _, e := range record(t, g, "--verb", "log", "--name", host) {
+			out[e.field(t, "message")] = e
+		}
+		return out
+	}
+	for host := range drivers {
+		inRecord(t, "the messages of "+host, func() bool { return len(messages(host)) == 2 })
+		got := messages(host)
+		e, ok := got["from "+host]
+		if !ok {
+			t.Fatalf("%s is not there: %q", host, slices.Sorted(maps.Keys(got)))
+		}
+		for _, text := range []string{`"facility":10`, `"severity":4`, `"appName":"shop"`, `"procID":"4711"`, `"msgID":"LOGIN"`, `{"id":"shop@32473","params":[{"name":"user","value":"eve"}]}`} {
+			if !strings.Contains(string(e.RequestObject), text) {
+				t.Errorf("%s: no %s in %s", host, text, e.raw)
+			}
+		}
+		if e.User.Username != "system:audit-source:"+host || e.RequestURI != "/sites/blue/syslog" || time.Since(e.RequestReceivedTimestamp) > time.Hour {
+			t.Errorf("%s: %s", host, e.raw)
+		}
+		for text, e := range got {
+			if strings.HasPrefix(text, "long ") && (e.Annotations["audit.k8s.io/truncated"] != "true" || !strings.HasPrefix(e.Annotations["audit.gatehouse.dev/dropped"], "message:")) {
+				t.Errorf("%s: a cut message is not marked: %v", host, e.Annotations)
+			}
+		}
+	}
+	// Away, and back.
+	g.Kill()
+	logger(t, dirs["mail-1"], "noticed the end") // TCP: the first may be lost
+	logger(t, dirs["mail-1"], "while away")
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	inRecord(t, "what was logged meanwhile", func() bool {
+		_, ok := messages("mail-1")["while away"]
+		return ok
+	})
+	if err := drain(g); err != nil { // with senders connected
+		t.Fatal(err)
+	}
+}
+
+// Who is no writer of syslog gets nowhere, and a broken stream ends without
+// half a message.
+func TestSyslogRefusals(t *testing.T) {
+	t.Parallel()
+	g, address := taking(t)
+	site, _ := connect(t, g, "blue")
+	good := connectHost(t, g, "mail-1", "blue", "--kind", "syslog", "--syslog", address)
+	journal := connectHost(t, g, "web-1", "blue")
+	_, config, err := as(t, g).k.Endpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// send returns how the server ended the connection.
+	send := func(config *tls.Config, text string) error {
+		c, err := tls.Dial("tcp", address, config)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(commandWithin))
+		if _, err := io.WriteString(c, text); err != nil {
+			return err
+		}
+		if err := c.CloseWrite(); err != nil {
+			return err
+		}
+		_, err = c.Read(make([]byte, 1))
+		return err
+	}
+	with := func(certificates ...tls.Certificate) *tls.Config {
+		c := config.Clone()
+		c.Certificates = certificates
+		return c
+	}
+	frame := func(text string) string { return fmt.Sprintf("%d %s", len(text), text) }
+	const one = "<13>1 2026-01-02T03:04:05Z db-7 app - - - "
+	old := with(pair(t, good, "source"))
+	old.MinVersion, old.MaxVersion = tls.VersionTLS12, tls.VersionTLS12
+	for name, c := range map[string]*tls.Config{
+		"no certificate": with(), "a stranger's": with(expiredCertificate(t)), "the administrator's": config, "a journal's": with(pair(t, journal, "source")), "TLS 1.2": old,
+	} {
+		if err := send(c, frame(one+"refused")); err == nil {
+			t.Errorf("%s: no end", name)
+		}
+	}
+	for name, text := range map[string]string{
+		"whole":         frame(one + "whole"),
+		"no counting":   frame(one+"before no counting") + "<13>1 - - - - - - uncounted\n",
+		"too long":      frame(one+"before too long") + "1048577 " + one,
+		"breaks off":    frame(one+"before the break") + "500 " + one,
+		"no RFC 5424":   frame("<13>Jan  2 03:04:05 box app: BSD"),
+		"not UTF-8":     frame(one + "\xff\xfe"),
+		"one megabyte":  fmt.Sprintf("%d %s%s", 1<<20, one, strings.Repeat("m", 1<<20-len(one))),
+		"in the future": frame("<13>1 2126-01-02T03:04:05Z - - - - - future"),
+	} {
+		if err := send(with(pair(t, good, "source")), text); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: ended with %v", name, err)
+		}
+	}
+	if err := send(with(pair(t, site, "site")), frame(one+"of the site")); !errors.Is(err, io.EOF) {
+		t.Errorf("the site's own: %v", err)
+	}
+	all := record(t, g, "--verb", "log")
+	var texts []string
+	for _, e := range all {
+		text := e.field(t, "message")
+		if len(text) > 100 {
+			text = text[:2] + "..."
+		}
+		if text == "" {
+			text = string(e.RequestObject[:30])
+		}
+		texts = append(texts, text)
+		host := e.Annotations["audit.gatehouse.dev/host"]
+		if text == "of the site" && host != "db-7" || text != "of the site" && host != "mail-1" {
+			t.Errorf("%s is of host %s", text, host)
+		}
+		if future := e.Annotations["audit.gatehouse.dev/clock-skew"] != ""; future != (text == "future") {
+			t.Errorf("%s: clock skew %v", text, future)
+		}
+	}
+	slices.Sort(texts)
+	want := []string{"<13>Jan  2 03:04:05 box app: BSD", "before no counting", "before the break", "before too long", "future", "mm...", "of the site", "whole", `{"appName":"app","facility":1,`}
+	if !slices.Equal(texts, want) {
+		t.Errorf("on record: %q", texts)
+	}
+	refusals := record(t, g, "--verb", "connect")
+	for _, text := range []string{"octet counting is required", "longer than", "breaks off", "may not write as Syslog", "certificate"} {
+		if !refusals.has(func(e event) bool { return strings.Contains(e.raw, text) }) {
+			t.Errorf("no record of a refusal that says %q", text)
+		}
 	}
 }

@@ -112,6 +112,26 @@ func (e *Entrance) Open(r *http.Request, kind auditapi.AuditSourceKind, site str
 	return v, nil
 }
 
+// Connect is Open for a connection that is not HTTP: its site is the one that
+// the certificate names.
+func (e *Entrance) Connect(ctx context.Context, peer []*x509.Certificate, address string, kind auditapi.AuditSourceKind) (*Visit, error) {
+	v := &Visit{e: e, kind: kind, peer: peer, Peer: collect.Peer{Address: hostOf(address)}}
+	var err error
+	if v.Writer, err = e.Sources.Admit(ctx, peer, kind); err == nil {
+		err = e.enter(v)
+	}
+	if err != nil {
+		e.note(ctx, v.Writer, v.Peer, "connect", strings.ToLower(string(kind)), err)
+		return nil, err
+	}
+	return v, nil
+}
+
+// Broken records why a connection that is not HTTP was ended.
+func (v *Visit) Broken(err error) {
+	v.e.note(context.Background(), v.Writer, v.Peer, "connect", strings.ToLower(string(v.kind)), err)
+}
+
 func impersonates(h http.Header) bool {
 	for k := range h {
 		if strings.HasPrefix(k, "Impersonate-") {
@@ -203,6 +223,10 @@ func (v *Visit) Refuse(r *http.Request, err error) { v.e.refused(r, v.Writer, er
 // refused records a refusal. A full house is counted by the metrics of the
 // server and not recorded: under load the disk must not be what all wait for.
 func (e *Entrance) refused(r *http.Request, w collect.Writer, err error) {
+	e.note(r.Context(), w, collect.Peer{Address: hostOf(r.RemoteAddr), Agent: r.UserAgent()}, strings.ToLower(r.Method), r.URL.RequestURI(), err)
+}
+
+func (e *Entrance) note(ctx context.Context, w collect.Writer, from collect.Peer, verb, uri string, err error) {
 	if fault.KindOf(err) == fault.Exhausted {
 		return
 	}
@@ -210,7 +234,7 @@ func (e *Entrance) refused(r *http.Request, w collect.Writer, err error) {
 	now := audit.MicroTime{Time: e.Now()}
 	ev := &audit.Event{
 		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
-		RequestURI: r.URL.RequestURI(), Verb: strings.ToLower(r.Method), SourceIPs: []string{hostOf(r.RemoteAddr)}, UserAgent: collect.Clip(r.UserAgent(), 256),
+		RequestURI: uri, Verb: verb, SourceIPs: []string{from.Address}, UserAgent: collect.Clip(from.Agent, 256),
 		RequestReceivedTimestamp: now, StageTimestamp: now,
 		ResponseStatus: &audit.Status{Status: metav1.StatusFailure, Code: code, Reason: string(reasons[fault.KindOf(err)]), Message: fault.Public(err)},
 	}
@@ -223,10 +247,10 @@ func (e *Entrance) refused(r *http.Request, w collect.Writer, err error) {
 		text = refusal.Error() // the record says more than the caller learns
 	}
 	ev.Annotate(audit.AnnotationReason, text)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), appendTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	if err := e.Recorder.Append(ctx, ev, audit.Durable); err != nil {
-		e.Log.Error("refused upload not recorded", "path", r.URL.Path, "error", err)
+		e.Log.Error("refused upload not recorded", "uri", uri, "error", err)
 	}
 }
 
