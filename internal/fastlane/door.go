@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane/sarwire"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/federation/objectwire"
 )
 
 // door is one thing that a site may do.
@@ -39,6 +40,7 @@ var doors = map[string]door{
 	"audit":          {maxEventListBody, (*turn).doorAudit, always},
 	"sign":           {maxClaimsBody, (*turn).doorSign, always},
 	"keys":           {maxClaimsBody, (*turn).doorKeys, always},
+	"objects":        {objectwire.MaxBody, (*turn).doorObjects, always},
 	"snapshot":       {maxFollowBody, (*turn).doorSnapshot, deciding},
 	"snapshot/ack":   {maxFollowBody, (*turn).doorAck, deciding},
 }
@@ -97,9 +99,9 @@ func (t *turn) door() int {
 	case r.ContentLength > d.maxBody:
 		return t.tooLarge()
 	}
-	if which == "audit" {
+	if which == "audit" || which == "objects" {
 		if !l.ingest.take(name) {
-			return t.fail(fault.New(fault.Exhausted, "too many lists of events are being read; try again"))
+			return t.fail(fault.New(fault.Exhausted, "too many large posts are being read; try again"))
 		}
 		defer l.ingest.give(name)
 	}

@@ -62,6 +62,8 @@ type Config struct {
 	Batch        audit.BatchRecorder
 	// SiteTokens signs the tokens of sites; nil closes those doors.
 	SiteTokens SiteTokens
+	// Objects takes what sites tell of their objects; nil closes that door.
+	Objects SiteObjects
 	// Snapshots is the policy that sites follow; nil closes those doors.
 	Snapshots *policystream.Publisher
 	// Acknowledged, if set, is told that a site decides by the policy of a
@@ -122,6 +124,7 @@ const (
 	pathTokenReview  = "/apis/authentication.k8s.io/v1/tokenreviews"
 	pathSites        = "/sites/"
 	pathEvents       = "/audit"
+	pathObjects      = "/objects"
 )
 
 // ServeHTTP serves what belongs to the lane and hands on the rest.
@@ -146,7 +149,7 @@ func (l *Lane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		timeout := l.times.request
-		if strings.HasSuffix(path, pathEvents) {
+		if strings.HasSuffix(path, pathEvents) || strings.HasSuffix(path, pathObjects) {
 			timeout = l.times.ingest
 		}
 		l.limited(w, r, routeSite, timeout, (*turn).door)

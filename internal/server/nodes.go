@@ -36,7 +36,7 @@ func (g podGraph) Put(o resource.Object) error {
 }
 
 func (g podGraph) Delete(o resource.Object) error {
-	g.to.Delete(nodegraph.Object{Kind: nodegraph.Pod, Namespace: o.GetNamespace(), Name: o.GetName()})
+	g.to.Delete("", nodegraph.Object{Kind: nodegraph.Pod, Namespace: o.GetNamespace(), Name: o.GetName()})
 	return nil
 }
 

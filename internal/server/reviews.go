@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
+	"github.com/gatehouse-dev/gatehouse/internal/federation/siteobjects"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
@@ -25,6 +26,8 @@ type reviews struct {
 	access *access.Authorizer
 	review review.Reviewer
 	chain  *authn.Chain
+	// nodes answers for the nodes of connected clusters.
+	nodes *siteobjects.Registry
 }
 
 var (
@@ -66,6 +69,9 @@ func (r reviews) AccessAtSite(ctx context.Context, site *federationapi.Site, den
 	status := review.Status(d)
 	if denials && !status.Denied {
 		status = authorizationv1.SubjectAccessReviewStatus{}
+	}
+	if !denials && !status.Denied && !status.Allowed {
+		status = r.nodeOfSite(site, spec, status)
 	}
 	return status, nil
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
+	"github.com/gatehouse-dev/gatehouse/internal/federation/siteobjects"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -174,7 +175,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain}
+	siteValues := etcd.NewValues(st.client, siteObjectArea)
+	siteNodes := siteobjects.New(siteValues, now)
+	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain, nodes: siteNodes}
 	escalation := checks{access.Checks{Access: authorizer}}
 	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies,
 		Accounts: beyond.accounts, ClusterRoles: beyond.clusterRoles, Namespaces: beyond.namespaces}}
@@ -341,6 +344,8 @@ func Run(ctx context.Context, o Options) error {
 	work.start("open requests", func() error { return open.Run(ctx) })
 	work.start("client certificates", func() error { return certificates.run(ctx) })
 	work.start("ban status", func() error { return beyond.report(ctx, frame) })
+	work.start("objects of sites", func() error { return siteValues.Follow(ctx, siteNodes.Reset, siteNodes.Apply) })
+	work.start("objects of sites, status", func() error { return tendSiteObjects(ctx, frame, directory, siteNodes, log) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, local, now, log) })
 	local.run(ctx, work)
 	collected.run(ctx, work, frame, record, now, log)
@@ -371,7 +376,7 @@ func Run(ctx context.Context, o Options) error {
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        doors,
 		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
-		Recorder: record, Batch: record, SiteTokens: who.siteTokens,
+		Recorder: record, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes,
 		Collect: collected.serve, Observe: collected.observe,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})

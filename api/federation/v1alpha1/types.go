@@ -103,7 +103,26 @@ type SiteAuthorization struct {
 	// Default: None.
 	// +optional
 	RBAC SiteRBAC `json:"rbac,omitempty"`
+	// nodes is Needed when the nodes of a cluster may do there what the Node
+	// authorizer of Kubernetes lets them: read what their pods need, and keep
+	// their own objects. What pods need is known from gatehouse-edge watch; while
+	// its report is missing or older than a minute, nothing is granted. The
+	// cluster must run the admission plugin NodeRestriction. Only sites of kind
+	// Kubernetes in mode Full are answered so. Default: None.
+	// +optional
+	Nodes SiteNodes `json:"nodes,omitempty"`
 }
+
+// SiteNodes says whether the nodes of a cluster have rights of their own.
+// +enum
+type SiteNodes string
+
+const (
+	// SiteNodesNone leaves nodes to the cluster's own authorizers.
+	SiteNodesNone SiteNodes = "None"
+	// SiteNodesNeeded grants nodes what their pods need.
+	SiteNodesNeeded SiteNodes = "Needed"
+)
 
 // SiteRBAC says whether the RBAC objects of the control plane grant at a site.
 // +enum

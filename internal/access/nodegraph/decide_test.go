@@ -333,10 +333,17 @@ func TestShared(t *testing.T) {
 	check("node3", "shared-all", false)
 	check("node2", "shared-all", true)
 	put(g)(FromPod(pod("pod4", "node1", "node1-only"))) // a second pod that needs the same
-	g.Delete(Object{Pod, "ns1", "pod1"})
-	g.Delete(Object{Pod, "ns1", "pod1"})
+	g.Delete("", Object{Pod, "ns1", "pod1"})
+	g.Delete("", Object{Pod, "ns1", "pod1"})
 	check("node1", "node1-only", true)
 	check("node1", "shared-all", false)
+	// What two places tell of one pod is kept apart.
+	for _, told := range []struct{ scope, node string }{{"a", "node1"}, {"b", "node9"}} {
+		g.Put(Source{Object: Object{Pod, "ns1", "twice"}, Scope: told.scope, Node: told.node, Needs: []Object{{Secret, "ns1", "told"}}})
+	}
+	g.Delete("a", Object{Pod, "ns1", "twice"})
+	check("node1", "told", false)
+	check("node9", "told", true)
 	g.Replace(Pod, nil)
 	check("node1", "node1-only", false)
 	if g.Len() != 0 || len(g.needed) != 0 {

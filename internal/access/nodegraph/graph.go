@@ -34,6 +34,9 @@ type Object struct {
 type Source struct {
 	// Object is the source itself, which the node needs as well.
 	Object
+	// Scope keeps what is known of one object from several places apart: each
+	// can be replaced and deleted without the others. Usually empty.
+	Scope string
 	// Node is the node that needs, UID that of the object; where Through is
 	// set instead, every node does that needs Through.
 	Node, UID string
@@ -42,14 +45,22 @@ type Source struct {
 }
 
 func (s *Source) equal(t *Source) bool {
-	return s.Object == t.Object && s.Node == t.Node && s.UID == t.UID && s.Through == t.Through && slices.Equal(s.Needs, t.Needs)
+	return s.id() == t.id() && s.Node == t.Node && s.UID == t.UID && s.Through == t.Through && slices.Equal(s.Needs, t.Needs)
 }
+
+// id is what a source is kept under.
+type id struct {
+	Object
+	scope string
+}
+
+func (s *Source) id() id { return id{s.Object, s.Scope} }
 
 // Graph knows which node needs which objects. The zero Graph is empty and
 // ready. It is safe for concurrent use; a question costs no allocation.
 type Graph struct {
 	mu      sync.RWMutex
-	sources map[Object]*Source
+	sources map[id]*Source
 	needed  map[Object]*needed
 }
 
@@ -72,20 +83,20 @@ func (g *Graph) Put(s Source) {
 	g.put(&s)
 }
 
-// Delete removes a source. One that is not there is not missed.
-func (g *Graph) Delete(o Object) {
+// Delete removes the source of a scope. One that is not there is not missed.
+func (g *Graph) Delete(scope string, o Object) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.delete(o)
+	g.delete(id{o, scope})
 }
 
-// Replace makes sources all that there are of one kind.
+// Replace makes sources all that there are of one kind, in any scope.
 func (g *Graph) Replace(kind Kind, sources []Source) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	keep := make(map[Object]bool, len(sources))
+	keep := make(map[id]bool, len(sources))
 	for i := range sources {
-		keep[sources[i].Object] = true
+		keep[sources[i].id()] = true
 		g.put(&sources[i])
 	}
 	for o := range g.sources {
@@ -114,18 +125,6 @@ func (g *Graph) Needs(node string, o Object) bool {
 	return false
 }
 
-// Find returns a source as it was put; its Needs are shared and must not be
-// changed.
-func (g *Graph) Find(o Object) (Source, bool) {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	s, ok := g.sources[o]
-	if !ok {
-		return Source{}, false
-	}
-	return *s, true
-}
-
 // Len counts the sources.
 func (g *Graph) Len() int {
 	g.mu.RLock()
@@ -135,21 +134,21 @@ func (g *Graph) Len() int {
 
 // put and delete are called with mu held.
 func (g *Graph) put(s *Source) {
-	if old, ok := g.sources[s.Object]; ok {
+	if old, ok := g.sources[s.id()]; ok {
 		if old.equal(s) {
 			return // most changes of a pod are its status
 		}
-		g.delete(s.Object)
+		g.delete(s.id())
 	}
 	if g.sources == nil {
-		g.sources, g.needed = map[Object]*Source{}, map[Object]*needed{}
+		g.sources, g.needed = map[id]*Source{}, map[Object]*needed{}
 	}
 	kept := *s
-	g.sources[s.Object] = &kept
+	g.sources[kept.id()] = &kept
 	g.change(&kept, 1)
 }
 
-func (g *Graph) delete(o Object) {
+func (g *Graph) delete(o id) {
 	s, ok := g.sources[o]
 	if !ok {
 		return

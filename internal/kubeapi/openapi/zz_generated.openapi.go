@@ -4155,6 +4155,14 @@ func schema_gatehouse_api_federation_v1alpha1_SiteAuthorization(ref common.Refer
 							Enum:        []interface{}{"None", "Shared"},
 						},
 					},
+					"nodes": {
+						SchemaProps: spec.SchemaProps{
+							Description: "nodes is Needed when the nodes of a cluster may do there what the Node authorizer of Kubernetes lets them: read what their pods need, and keep their own objects. What pods need is known from gatehouse-edge watch; while its report is missing or older than a minute, nothing is granted. The cluster must run the admission plugin NodeRestriction. Only sites of kind Kubernetes in mode Full are answered so. Default: None.\n\nPossible enum values:\n - `\"Needed\"` grants nodes what their pods need.\n - `\"None\"` leaves nodes to the cluster's own authorizers.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Needed", "None"},
+						},
+					},
 				},
 			},
 		},

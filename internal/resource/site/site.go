@@ -119,6 +119,9 @@ func setDefaults(s *federationv1alpha1.Site) {
 	if s.Spec.Authorization.RBAC == "" {
 		s.Spec.Authorization.RBAC = federationv1alpha1.SiteRBACNone
 	}
+	if s.Spec.Authorization.Nodes == "" {
+		s.Spec.Authorization.Nodes = federationv1alpha1.SiteNodesNone
+	}
 	if s.Spec.FailurePolicy == "" {
 		s.Spec.FailurePolicy = federationv1alpha1.SiteFailureNoOpinion
 	}

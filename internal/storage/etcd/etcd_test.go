@@ -124,3 +124,61 @@ func TestMonitorAges(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Values reach everybody who follows, removals and all that was there before
+// included.
+func TestValuesAreFollowed(t *testing.T) {
+	t.Parallel()
+	client := start(t, t.TempDir())
+	v := etcd.NewValues(client, "test")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for name, value := range map[string]string{"a/n/x": "1", "ab/n/y": "2"} {
+		if err := v.Put(ctx, name, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := make(chan string, 16)
+	done := make(chan error)
+	go func() {
+		done <- v.Follow(ctx, func(all map[string][]byte) { seen <- fmt.Sprint(len(all), string(all["a/n/x"])) },
+			func(name string, value []byte) { seen <- fmt.Sprintf("%s=%s %t", name, value, value == nil) })
+	}()
+	expect := func(want string) {
+		t.Helper()
+		if got := <-seen; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	expect("21")
+	for _, change := range []struct {
+		do   func() error
+		want string
+	}{
+		{func() error { return v.Put(ctx, "a/n/x", []byte("3")) }, "a/n/x=3 false"},
+		{func() error { return v.Put(ctx, "a/state", []byte("{}")) }, "a/state={} false"},
+		{func() error { return v.Remove(ctx, "a/state") }, "a/state= true"},
+		{func() error { return v.Remove(ctx, "a/") }, "a/n/x= true"},
+		{func() error { return v.Put(ctx, "z", nil) }, "z= true"},
+	} {
+		if err := change.do(); err != nil {
+			t.Fatal(err)
+		}
+		expect(change.want)
+	}
+	if err := v.Remove(ctx, "never/was"); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "/", "../x", "A", "a//b"} {
+		if v.Put(ctx, bad, nil) == nil || v.Remove(ctx, bad) == nil {
+			t.Errorf("%q is taken for a name", bad)
+		}
+	}
+	if v.Put(ctx, "x", make([]byte, keys.MaxValue+1)) == nil {
+		t.Error("a value of any size is taken")
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
