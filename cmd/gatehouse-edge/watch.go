@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,9 +9,8 @@ import (
 	"regexp"
 
 	"github.com/spf13/cobra"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/gatehouse-dev/gatehouse/internal/edge/cluster"
 	"github.com/gatehouse-dev/gatehouse/internal/edge/watch"
 )
 
@@ -64,12 +62,12 @@ func serveWatch(ctx context.Context, o watchOptions) error {
 	if err != nil {
 		return &exit{exitUsage, err}
 	}
-	url, cluster, err := clusterClient(o.kubeconfig)
+	url, there, err := clusterClient(o.kubeconfig)
 	if err != nil {
 		return &exit{exitUsage, err}
 	}
 	w, err := watch.New(watch.Config{
-		ClusterURL: url, Cluster: cluster, Server: o.server, Site: o.site, Client: client,
+		ClusterURL: url, Cluster: there, Server: o.server, Site: o.site, Client: client,
 		Confirmed: func() { fmt.Println("ready", o.site) },
 		Log:       slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
@@ -81,29 +79,11 @@ func serveWatch(ctx context.Context, o watchOptions) error {
 
 // clusterClient reaches the cluster as a kubeconfig says, or as the pod that
 // this runs in.
-func clusterClient(kubeconfig string) (url string, client *http.Client, err error) {
-	var cfg *rest.Config
-	if kubeconfig != "" {
-		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	} else {
-		cfg, err = rest.InClusterConfig()
+func clusterClient(kubeconfig string) (base string, client *http.Client, err error) {
+	if kubeconfig == "" {
+		return cluster.InPod()
 	}
-	if err != nil {
-		return "", nil, fmt.Errorf("reach the cluster: %w", err)
-	}
-	if cfg.TLSClientConfig.Insecure {
-		return "", nil, errors.New("reach the cluster: a kubeconfig that trusts any server is not used")
-	}
-	cfg.UserAgent = "gatehouse-edge-watch/" + version
-	client, err = rest.HTTPClientFor(cfg)
-	if err != nil {
-		return "", nil, fmt.Errorf("reach the cluster: %w", err)
-	}
-	base, _, err := rest.DefaultServerUrlFor(cfg)
-	if err != nil {
-		return "", nil, fmt.Errorf("reach the cluster: %w", err)
-	}
-	return base.Scheme + "://" + base.Host, client, nil
+	return cluster.FromKubeconfig(kubeconfig)
 }
 
 // label is the grammar of a namespace.

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph/nodeneeds"
 	"github.com/gatehouse-dev/gatehouse/internal/admission/noderestriction"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -19,7 +20,7 @@ var _ kubeapi.Sink = podGraph{}
 func (g podGraph) Replace(objs []resource.Object) error {
 	sources := make([]nodegraph.Source, 0, len(objs))
 	for _, o := range objs {
-		if s, ok := nodegraph.FromPod(o.(*corev1.Pod)); ok {
+		if s, ok := nodeneeds.FromPod(o.(*corev1.Pod)); ok {
 			sources = append(sources, s)
 		}
 	}
@@ -28,7 +29,7 @@ func (g podGraph) Replace(objs []resource.Object) error {
 }
 
 func (g podGraph) Put(o resource.Object) error {
-	if s, ok := nodegraph.FromPod(o.(*corev1.Pod)); ok {
+	if s, ok := nodeneeds.FromPod(o.(*corev1.Pod)); ok {
 		g.to.Put(s)
 		return nil
 	}

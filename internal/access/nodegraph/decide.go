@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/gatehouse-dev/gatehouse/authz"
 )
 
@@ -25,6 +23,9 @@ func NodeOf(user string, groups []string) (node string, is bool) {
 	}
 	return node, true
 }
+
+// leases is the namespace of the leases of nodes.
+const leases = "kube-node-lease"
 
 // Verdict is what the rules of nodes say to a question. The zero Verdict has no
 // opinion and no reason.
@@ -80,7 +81,7 @@ var reasons = [...]string{
 	noSubresource:       "node %q cannot reach this subresource",
 	tokensOnly:          "node %q can only get service accounts of its pods, and create tokens for them",
 	leaseVerbs:          "node %q can only get, create, update, patch or delete its lease",
-	leaseNamespace:      "node %q can only access leases in namespace " + corev1.NamespaceNodeLease,
+	leaseNamespace:      "node %q can only access leases in namespace " + leases,
 	otherLease:          "node %q can only access the lease of its own name",
 	csiNodeVerbs:        "node %q can only get, create, update, patch or delete its CSINode",
 	otherCSINode:        "node %q can only access the CSINode of its own name",
@@ -344,7 +345,7 @@ func lease(node string, q *authz.Request) Verdict {
 		return leaseVerbs
 	case q.Subresource != "":
 		return noSubresource
-	case q.Namespace != corev1.NamespaceNodeLease:
+	case q.Namespace != leases:
 		return leaseNamespace
 	case q.Verb == "create":
 		return byContent

@@ -3,8 +3,8 @@
 //
 // It owns the relation between nodes and objects ([Graph]), fed from watches
 // and changed in place, and the rules on top of it ([Graph.Decide]). Sources
-// come from objects ([FromPod], [FromVolume] and their relatives) or from a
-// connected site, which sends nothing but names.
+// come from objects (package nodeneeds) or from a connected site, which sends
+// nothing but names.
 //
 // It refuses to know who is calling: [NodeOf] reads a node's name from names
 // that authentication established. What depends on the content of a change (a

@@ -4,6 +4,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph/nodeneeds"
 )
 
 // refersTo returns the resource that a pod refers to, or nothing. A source of a
@@ -13,7 +14,7 @@ func refersTo(pod *corev1.Pod) string {
 	// own: the two lists cannot drift apart.
 	plain := pod.DeepCopy()
 	delete(plain.Annotations, corev1.MirrorPodAnnotationKey)
-	source, _ := nodegraph.FromPod(plain)
+	source, _ := nodeneeds.FromPod(plain)
 	for _, o := range source.Needs {
 		switch o.Kind {
 		case nodegraph.ServiceAccount:

@@ -11,11 +11,6 @@ import (
 	"net/url"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/objectwire"
 )
 
@@ -33,28 +28,28 @@ const (
 type kind struct {
 	path string
 	only string
-	read func(data []byte) (i item, ok bool, meta metav1.ObjectMeta, err error)
+	read func(data []byte) (i item, ok bool, m meta, err error)
 }
 
 // Kinds: pods without a node concern none.
 var kinds = []kind{
-	{"/api/v1/pods", "spec.nodeName!=", func(data []byte) (item, bool, metav1.ObjectMeta, error) {
-		var p corev1.Pod
+	{"/api/v1/pods", "spec.nodeName!=", func(data []byte) (item, bool, meta, error) {
+		var p pod
 		err := json.Unmarshal(data, &p)
-		i, ok := itemOf(nodegraph.FromPod(&p))
-		return i, ok, p.ObjectMeta, err
+		i, ok := itemOf(p.source())
+		return i, ok, p.Metadata, err
 	}},
-	{"/api/v1/persistentvolumes", "", func(data []byte) (item, bool, metav1.ObjectMeta, error) {
-		var v corev1.PersistentVolume
+	{"/api/v1/persistentvolumes", "", func(data []byte) (item, bool, meta, error) {
+		var v volume
 		err := json.Unmarshal(data, &v)
-		i, ok := itemOf(nodegraph.FromVolume(&v))
-		return i, ok, v.ObjectMeta, err
+		i, ok := itemOf(v.source())
+		return i, ok, v.Metadata, err
 	}},
-	{"/apis/storage.k8s.io/v1/volumeattachments", "", func(data []byte) (item, bool, metav1.ObjectMeta, error) {
-		var a storagev1.VolumeAttachment
+	{"/apis/storage.k8s.io/v1/volumeattachments", "", func(data []byte) (item, bool, meta, error) {
+		var a attachment
 		err := json.Unmarshal(data, &a)
-		i, ok := itemOf(nodegraph.FromAttachment(&a))
-		return i, ok, a.ObjectMeta, err
+		i, ok := itemOf(a.source())
+		return i, ok, a.Metadata, err
 	}},
 }
 
@@ -174,8 +169,11 @@ func (r *reader) list(ctx context.Context) (version string, err error) {
 }
 
 type page struct {
-	Metadata metav1.ListMeta   `json:"metadata"`
-	Items    []json.RawMessage `json:"items"`
+	Metadata struct {
+		ResourceVersion string `json:"resourceVersion"`
+		Continue        string `json:"continue"`
+	} `json:"metadata"`
+	Items []json.RawMessage `json:"items"`
 }
 
 func (r *reader) page(ctx context.Context, next string) (p page, err error) {
@@ -224,18 +222,20 @@ func (r *reader) watch(ctx context.Context, version string) (string, error) {
 		}
 		silent.Reset(quiet)
 		if e.Type == "ERROR" {
-			var s metav1.Status
+			var s struct {
+				Code int `json:"code"`
+			}
 			if json.Unmarshal(e.Object, &s) == nil && s.Code == http.StatusGone {
 				return version, errGone
 			}
 			return version, fmt.Errorf("watch: the cluster says %.300s", message(e.Object))
 		}
-		i, ok, meta, err := r.of.read(e.Object)
+		i, ok, m, err := r.of.read(e.Object)
 		if err != nil {
 			return version, fmt.Errorf("read an object of %s: %w", r.of.path, err)
 		}
-		version = meta.ResourceVersion
-		n := news{key: meta.Namespace + "/" + meta.Name}
+		version = m.ResourceVersion
+		n := news{key: m.Namespace + "/" + m.Name}
 		switch {
 		case e.Type == "BOOKMARK":
 			continue

@@ -1,20 +1,26 @@
-package nodegraph
+// Package nodeneeds reads in objects of the Kubernetes API what a node needs
+// because of them. It is apart from package nodegraph so that programs can do
+// without those types; internal/edge/watch reads the same in JSON, and its test
+// compares the two. Start at [FromPod].
+package nodeneeds
 
 import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 )
 
 // FromPod returns what the node of a pod needs because of it; ok is false while
 // the pod is on no node. A mirror pod gives its node nothing but itself: the
 // node wrote it, and must not write itself permissions.
-func FromPod(pod *corev1.Pod) (s Source, ok bool) {
+func FromPod(pod *corev1.Pod) (s nodegraph.Source, ok bool) {
 	if pod.Spec.NodeName == "" {
-		return Source{}, false
+		return nodegraph.Source{}, false
 	}
-	s = Source{Object: Object{Pod, pod.Namespace, pod.Name}, Node: pod.Spec.NodeName, UID: string(pod.UID)}
+	s = nodegraph.Source{Object: nodegraph.Object{Kind: nodegraph.Pod, Namespace: pod.Namespace, Name: pod.Name}, Node: pod.Spec.NodeName, UID: string(pod.UID)}
 	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; !mirror {
-		n := needs{namespace: pod.Namespace, seen: map[Object]bool{}}
+		n := needs{namespace: pod.Namespace, seen: map[nodegraph.Object]bool{}}
 		n.pod(pod)
 		s.Needs = n.list
 	}
@@ -23,43 +29,43 @@ func FromPod(pod *corev1.Pod) (s Source, ok bool) {
 
 // FromVolume returns what nodes need because of a volume that is bound to a
 // claim; ok is false while it is not.
-func FromVolume(pv *corev1.PersistentVolume) (s Source, ok bool) {
+func FromVolume(pv *corev1.PersistentVolume) (s nodegraph.Source, ok bool) {
 	claim := pv.Spec.ClaimRef
 	if claim == nil {
-		return Source{}, false
+		return nodegraph.Source{}, false
 	}
-	n := needs{namespace: claim.Namespace, seen: map[Object]bool{}}
+	n := needs{namespace: claim.Namespace, seen: map[nodegraph.Object]bool{}}
 	n.volume(&pv.Spec)
-	return Source{
-		Object:  Object{Kind: Volume, Name: pv.Name},
+	return nodegraph.Source{
+		Object:  nodegraph.Object{Kind: nodegraph.Volume, Name: pv.Name},
 		UID:     string(pv.UID),
-		Through: Object{Claim, claim.Namespace, claim.Name},
+		Through: nodegraph.Object{Kind: nodegraph.Claim, Namespace: claim.Namespace, Name: claim.Name},
 		Needs:   n.list,
 	}, true
 }
 
 // FromAttachment returns the attachment of a volume to a node.
-func FromAttachment(a *storagev1.VolumeAttachment) (s Source, ok bool) {
-	return Source{Object: Object{Kind: Attachment, Name: a.Name}, Node: a.Spec.NodeName, UID: string(a.UID)}, a.Spec.NodeName != ""
+func FromAttachment(a *storagev1.VolumeAttachment) (s nodegraph.Source, ok bool) {
+	return nodegraph.Source{Object: nodegraph.Object{Kind: nodegraph.Attachment, Name: a.Name}, Node: a.Spec.NodeName, UID: string(a.UID)}, a.Spec.NodeName != ""
 }
 
 // needs collects, without repetition, what a pod or a volume names.
 type needs struct {
 	namespace string
-	list      []Object
-	seen      map[Object]bool
+	list      []nodegraph.Object
+	seen      map[nodegraph.Object]bool
 }
 
-func (n *needs) add(kind Kind, name string) { n.addIn(kind, n.namespace, name) }
+func (n *needs) add(kind nodegraph.Kind, name string) { n.addIn(kind, n.namespace, name) }
 
-func (n *needs) addIn(kind Kind, namespace, name string) {
+func (n *needs) addIn(kind nodegraph.Kind, namespace, name string) {
 	if name == "" {
 		return
 	}
 	if namespace == "" {
 		namespace = n.namespace
 	}
-	if o := (Object{kind, namespace, name}); !n.seen[o] {
+	if o := (nodegraph.Object{Kind: kind, Namespace: namespace, Name: name}); !n.seen[o] {
 		n.seen[o] = true
 		n.list = append(n.list, o)
 	}
@@ -67,9 +73,9 @@ func (n *needs) addIn(kind Kind, namespace, name string) {
 
 func (n *needs) pod(pod *corev1.Pod) {
 	spec := &pod.Spec
-	n.add(ServiceAccount, spec.ServiceAccountName)
+	n.add(nodegraph.ServiceAccount, spec.ServiceAccountName)
 	for i := range spec.ImagePullSecrets {
-		n.add(Secret, spec.ImagePullSecrets[i].Name)
+		n.add(nodegraph.Secret, spec.ImagePullSecrets[i].Name)
 	}
 	for i := range spec.InitContainers {
 		n.environment(spec.InitContainers[i].Env, spec.InitContainers[i].EnvFrom)
@@ -87,17 +93,17 @@ func (n *needs) pod(pod *corev1.Pod) {
 		n.resourceClaim(&spec.ResourceClaims[i], pod.Status.ResourceClaimStatuses)
 	}
 	if extended := pod.Status.ExtendedResourceClaimStatus; extended != nil {
-		n.add(ResourceClaim, extended.ResourceClaimName)
+		n.add(nodegraph.ResourceClaim, extended.ResourceClaimName)
 	}
 }
 
 func (n *needs) environment(env []corev1.EnvVar, from []corev1.EnvFromSource) {
 	for i := range from {
 		if ref := from[i].SecretRef; ref != nil {
-			n.add(Secret, ref.Name)
+			n.add(nodegraph.Secret, ref.Name)
 		}
 		if ref := from[i].ConfigMapRef; ref != nil {
-			n.add(ConfigMap, ref.Name)
+			n.add(nodegraph.ConfigMap, ref.Name)
 		}
 	}
 	for i := range env {
@@ -106,10 +112,10 @@ func (n *needs) environment(env []corev1.EnvVar, from []corev1.EnvFromSource) {
 			continue
 		}
 		if ref := value.SecretKeyRef; ref != nil {
-			n.add(Secret, ref.Name)
+			n.add(nodegraph.Secret, ref.Name)
 		}
 		if ref := value.ConfigMapKeyRef; ref != nil {
-			n.add(ConfigMap, ref.Name)
+			n.add(nodegraph.ConfigMap, ref.Name)
 		}
 	}
 }
@@ -117,29 +123,29 @@ func (n *needs) environment(env []corev1.EnvVar, from []corev1.EnvFromSource) {
 func (n *needs) source(pod string, v *corev1.Volume) {
 	local := func(ref *corev1.LocalObjectReference) {
 		if ref != nil {
-			n.add(Secret, ref.Name)
+			n.add(nodegraph.Secret, ref.Name)
 		}
 	}
 	switch {
 	case v.Secret != nil:
-		n.add(Secret, v.Secret.SecretName)
+		n.add(nodegraph.Secret, v.Secret.SecretName)
 	case v.ConfigMap != nil:
-		n.add(ConfigMap, v.ConfigMap.Name)
+		n.add(nodegraph.ConfigMap, v.ConfigMap.Name)
 	case v.Projected != nil:
 		for i := range v.Projected.Sources {
 			if ref := v.Projected.Sources[i].Secret; ref != nil {
-				n.add(Secret, ref.Name)
+				n.add(nodegraph.Secret, ref.Name)
 			}
 			if ref := v.Projected.Sources[i].ConfigMap; ref != nil {
-				n.add(ConfigMap, ref.Name)
+				n.add(nodegraph.ConfigMap, ref.Name)
 			}
 		}
 	case v.PersistentVolumeClaim != nil:
-		n.add(Claim, v.PersistentVolumeClaim.ClaimName)
+		n.add(nodegraph.Claim, v.PersistentVolumeClaim.ClaimName)
 	case v.Ephemeral != nil:
-		n.add(Claim, pod+"-"+v.Name)
+		n.add(nodegraph.Claim, pod+"-"+v.Name)
 	case v.AzureFile != nil:
-		n.add(Secret, v.AzureFile.SecretName)
+		n.add(nodegraph.Secret, v.AzureFile.SecretName)
 	case v.CephFS != nil:
 		local(v.CephFS.SecretRef)
 	case v.Cinder != nil:
@@ -163,12 +169,12 @@ func (n *needs) source(pod string, v *corev1.Volume) {
 // there is one.
 func (n *needs) resourceClaim(c *corev1.PodResourceClaim, made []corev1.PodResourceClaimStatus) {
 	if c.ResourceClaimName != nil {
-		n.add(ResourceClaim, *c.ResourceClaimName)
+		n.add(nodegraph.ResourceClaim, *c.ResourceClaimName)
 		return
 	}
 	for i := range made {
 		if made[i].Name == c.Name && made[i].ResourceClaimName != nil {
-			n.add(ResourceClaim, *made[i].ResourceClaimName)
+			n.add(nodegraph.ResourceClaim, *made[i].ResourceClaimName)
 		}
 	}
 }
@@ -178,7 +184,7 @@ func (n *needs) resourceClaim(c *corev1.PodResourceClaim, made []corev1.PodResou
 func (n *needs) volume(spec *corev1.PersistentVolumeSpec) {
 	secret := func(ref *corev1.SecretReference) {
 		if ref != nil {
-			n.addIn(Secret, ref.Namespace, ref.Name)
+			n.addIn(nodegraph.Secret, ref.Namespace, ref.Name)
 		}
 	}
 	switch {
@@ -187,7 +193,7 @@ func (n *needs) volume(spec *corev1.PersistentVolumeSpec) {
 		if spec.AzureFile.SecretNamespace != nil {
 			namespace = *spec.AzureFile.SecretNamespace
 		}
-		n.addIn(Secret, namespace, spec.AzureFile.SecretName)
+		n.addIn(nodegraph.Secret, namespace, spec.AzureFile.SecretName)
 	case spec.CephFS != nil:
 		secret(spec.CephFS.SecretRef)
 	case spec.Cinder != nil:
@@ -202,7 +208,7 @@ func (n *needs) volume(spec *corev1.PersistentVolumeSpec) {
 		secret(spec.ISCSI.SecretRef)
 	case spec.StorageOS != nil:
 		if ref := spec.StorageOS.SecretRef; ref != nil {
-			n.addIn(Secret, ref.Namespace, ref.Name)
+			n.addIn(nodegraph.Secret, ref.Namespace, ref.Name)
 		}
 	case spec.CSI != nil:
 		secret(spec.CSI.NodePublishSecretRef)
