@@ -26,7 +26,7 @@ import (
 
 func auditCommand() *cobra.Command {
 	c := &cobra.Command{Use: "audit", Short: "Read and verify the record"}
-	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand(), auditLogsCommand(), auditRetireCommand(), auditWitnessCommand())
+	c.AddCommand(auditQueryCommand(), auditTailCommand(), auditVerifyCommand(), auditLogsCommand(), auditRetireCommand(), auditExportCommand(), auditWitnessCommand())
 	return c
 }
 
@@ -112,18 +112,10 @@ Who may not read the whole record asks a server with --domain or --namespace.`,
 		if err := checkOutput(output); err != nil {
 			return err
 		}
-		var err error
-		now := time.Now()
-		if f.Since, err = moment("since", *since, now); err != nil {
+		err := completeFilter(cmd, &f, *since, *until, group)
+		if err != nil {
 			return err
 		}
-		if f.Until, err = moment("until", *until, now); err != nil {
-			return err
-		}
-		if cmd.Flags().Changed("api-group") {
-			f.APIGroup = group
-		}
-		f.Newest = true
 		p := newEventPrinter(cmd.OutOrStdout(), output)
 		switch {
 		case kubeconfig != "":
@@ -150,6 +142,22 @@ Who may not read the whole record asks a server with --domain or --namespace.`,
 		return nil
 	}
 	return c
+}
+
+// completeFilter reads the conditions that are no plain text.
+func completeFilter(cmd *cobra.Command, f *query.Filter, since, until string, group *string) (err error) {
+	now := time.Now()
+	if f.Since, err = moment("since", since, now); err != nil {
+		return err
+	}
+	if f.Until, err = moment("until", until, now); err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("api-group") {
+		f.APIGroup = group
+	}
+	f.Newest = true
+	return nil
 }
 
 func auditTailCommand() *cobra.Command {
@@ -351,11 +359,16 @@ what cannot be excluded. The exit code is 0 when the record holds, 1 when not.
 
 With --witness, the witness of that key must have signed a checkpoint of each
 log, and the log must agree with what it signed: a log that shows others
-another face than this one is a fault.`,
+another face than this one is a fault.
+
+With --bundle, a bundle of "gatehouse audit export" is verified instead. It
+needs nothing else; --key, --witness and --checkpoint hold it against what is
+known from elsewhere.`,
 		Example: `  gatehouse audit verify --data-dir /var/lib/gatehouse
   gatehouse audit verify --data-dir /var/lib/gatehouse --kubeconfig admin.kubeconfig
   gatehouse audit verify --data-dir ./a --data-dir ./b --registered monday.json
   gatehouse audit verify --data-dir ./copy --checkpoint monday.checkpoint --output json
+  gatehouse audit verify --bundle incident.jsonl --key gatehouse/5f1c2a9be07d4433+1a2b3c4d+AQ...
   gatehouse audit verify --data-dir ./copy --witness witness.example/w1+e3c1f7d2+BLXM...`,
 		Args: cobra.NoArgs,
 	}
@@ -366,11 +379,16 @@ another face than this one is a fault.`,
 	f.StringArrayVar(&o.witnesses, "witness", nil, "public key of a witness (signed note format) that must have signed; may be given again")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "ask the server of this kubeconfig for the registered logs")
 	f.StringVar(&o.registered, "registered", "", "file with the registered logs")
-	c.MarkFlagsMutuallyExclusive("kubeconfig", "registered")
+	f.StringVar(&o.bundle, "bundle", "", "file with a bundle of \"gatehouse audit export\", - for standard input")
+	c.MarkFlagsMutuallyExclusive("kubeconfig", "registered", "bundle")
+	c.MarkFlagsMutuallyExclusive("data-dir", "bundle")
 	outputFlag(c, &o.output)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkOutput(o.output); err != nil {
 			return err
+		}
+		if o.bundle != "" {
+			return verifyBundle(cmd.Context(), o, cmd.InOrStdin(), cmd.OutOrStdout())
 		}
 		v, err := verifyRecord(cmd.Context(), o, cmd.ErrOrStderr())
 		if err != nil {

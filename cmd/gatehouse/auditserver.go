@@ -97,8 +97,8 @@ func statusText(data []byte) string {
 // maxEvents is the most that a server answers with.
 const maxEvents = 10_000
 
-// askEvents asks a server.
-func askEvents(ctx context.Context, kubeconfig, domain string, f query.Filter, emit func(query.Match) error) error {
+// questionOf is a filter as the parameters of a question to a server.
+func questionOf(f *query.Filter, domain string) url.Values {
 	q := url.Values{}
 	for name, value := range map[string]string{
 		"user": f.User, "group": f.Group, "credential": f.Credential, "verb": f.Verb, "resource": f.Resource, "namespace": f.Namespace,
@@ -122,7 +122,12 @@ func askEvents(ctx context.Context, kubeconfig, domain string, f query.Filter, e
 		limit = maxEvents
 	}
 	q.Set("limit", strconv.Itoa(limit))
-	data, err := ask(ctx, kubeconfig, "/audit/events?"+q.Encode(), nil)
+	return q
+}
+
+// askEvents asks a server.
+func askEvents(ctx context.Context, kubeconfig, domain string, f query.Filter, emit func(query.Match) error) error {
+	data, err := ask(ctx, kubeconfig, "/audit/events?"+questionOf(&f, domain).Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -257,6 +262,7 @@ log is retired stops, and does not start again with the same data directory.`,
 type verifyOptions struct {
 	dirs, anchors, keys, witnesses []string
 	kubeconfig, registered, output string
+	bundle                         string
 }
 
 // verification is the outcome for a whole record.
@@ -286,13 +292,9 @@ func verifyRecord(ctx context.Context, o verifyOptions, stderr io.Writer) (*veri
 		}
 		known = &list
 	}
-	var anchors [][]byte
-	for _, path := range o.anchors {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, &exit{exitUsage, fmt.Errorf("read checkpoint: %w", err)}
-		}
-		anchors = append(anchors, data)
+	anchors, err := o.readAnchors()
+	if err != nil {
+		return nil, err
 	}
 	if len(o.dirs) == 0 {
 		o.dirs = []string{""}
@@ -321,6 +323,19 @@ func verifyRecord(ctx context.Context, o verifyOptions, stderr io.Writer) (*veri
 		out.Faults = verify.Compare(known.registrations(), out.Logs)
 	}
 	return out, nil
+}
+
+// readAnchors reads the checkpoints that were kept elsewhere.
+func (o *verifyOptions) readAnchors() ([][]byte, error) {
+	var anchors [][]byte
+	for _, path := range o.anchors {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, &exit{exitUsage, fmt.Errorf("read checkpoint: %w", err)}
+		}
+		anchors = append(anchors, data)
+	}
+	return anchors, nil
 }
 
 func registeredLogs(ctx context.Context, o verifyOptions) (logList, error) {

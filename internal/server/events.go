@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,8 +14,12 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/export"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
@@ -79,6 +84,66 @@ func (r *record) serveEvents(w http.ResponseWriter, req *http.Request) {
 		r.logger.Warn("question about the record not answered to its end", "error", err)
 		panic(http.ErrAbortHandler) // a cut answer must not look whole
 	}
+}
+
+// pathExport is where records of this replica are had with their proofs, by
+// the same question and under the same rules as pathEvents.
+const pathExport = "/audit/export"
+
+func (r *record) serveExport(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET")
+		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+		return
+	}
+	f, domain, err := filterOf(req.URL.Query())
+	if err == nil {
+		f.Allow, err = r.sees(req.Context(), f, domain)
+	}
+	var src *tiles.Source
+	if err == nil {
+		src, err = openTiles(r.log)
+	}
+	var signed [][]byte
+	if err == nil {
+		signed, err = witness.Kept(vfs.OS{}, r.dir)
+	}
+	if err != nil {
+		r.answer(w, nil, err)
+		return
+	}
+	asked := map[string]string{}
+	for name, values := range req.URL.Query() {
+		asked[name] = values[0]
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), questionTimeout)
+	defer cancel()
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("Cache-Control", "no-store")
+	out := &begun{to: w}
+	_, err = export.Write(ctx, out, src, signed, f, asked, r.now(), func(ctx context.Context, f query.Filter, emit func(query.Match) error) error {
+		return index.Run(ctx, r.indexed, f, emit)
+	})
+	switch {
+	case err == nil:
+	case !out.any:
+		r.answer(w, nil, err)
+	default:
+		// Without its last line the bundle shows that it was cut off.
+		r.logger.Warn("export of the record not answered to its end", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// begun remembers whether anything was written.
+type begun struct {
+	to  io.Writer
+	any bool
+}
+
+func (b *begun) Write(p []byte) (int, error) {
+	b.any = true
+	return b.to.Write(p)
 }
 
 // sees returns what a caller's question lets through, nil for everything.

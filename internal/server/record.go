@@ -192,6 +192,7 @@ func (r *record) needed() uint64 { return min(r.sinks.set.Next(), r.witnesses.Ne
 func (r *record) routes(f *kubeapi.Frame, answers reviews) {
 	r.mayRead = answers.readRecord
 	f.Handle(pathEvents, http.HandlerFunc(r.serveEvents))
+	f.Handle(pathExport, http.HandlerFunc(r.serveExport))
 	f.Handle(pathLogs, http.HandlerFunc(r.serveLogs))
 	f.Handle(pathKeys, http.HandlerFunc(r.serveKeys))
 }
@@ -204,20 +205,25 @@ var _ registry.Source = registered{}
 func (s registered) Checkpoint() []byte { return s.Stats().Checkpoint }
 
 func (s registered) RootAt(size uint64) (root merkle.Hash, ok bool, err error) {
-	// A segment can be sealed, and so renamed, while it is looked at.
-	for range 5 {
-		var src *tiles.Source
-		if src, err = tiles.Open(vfs.OS{}, s.Dir()); err == nil {
-			root, ok, err = src.RootAt(size)
-		}
-		if !errors.Is(err, fs.ErrNotExist) || s.Stats().Checkpoint == nil {
-			break
-		}
+	src, err := openTiles(s.Log)
+	if err == nil {
+		root, ok, err = src.RootAt(size)
 	}
 	if err != nil && s.Stats().Checkpoint == nil {
 		return root, false, nil
 	}
 	return root, ok, err
+}
+
+// openTiles opens the log at its newest checkpoint.
+func openTiles(log *ledger.Log) (src *tiles.Source, err error) {
+	// A segment can be sealed, and so renamed, while it is looked at.
+	for range 5 {
+		if src, err = tiles.Open(vfs.OS{}, log.Dir()); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return src, err
 }
 
 // pathLogs is where the registered logs are read (GET) and retired (POST).

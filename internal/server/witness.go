@@ -1,9 +1,7 @@
 package server
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 
@@ -11,8 +9,6 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
-	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
-	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
 	"github.com/gatehouse-dev/gatehouse/internal/auditsink/outbound"
 	"github.com/gatehouse-dev/gatehouse/internal/auditwitness"
@@ -47,16 +43,7 @@ func newWitnesses(log *ledger.Log, list []config.Witness, logger *slog.Logger) (
 type proofs struct{ log *ledger.Log }
 
 func (p proofs) prove(old uint64) (signed []byte, proof tlog.TreeProof, err error) {
-	var src *tiles.Source
-	// A segment can be sealed, and so renamed, while it is looked at.
-	for range 5 {
-		if src, err = tiles.Open(vfs.OS{}, p.log.Dir()); err == nil {
-			break
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, err
-		}
-	}
+	src, err := openTiles(p.log)
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -147,7 +147,7 @@ func TestAskTheRecord(t *testing.T) {
 		k.run("create", "serviceaccount", "in-"+n, "-n", n)
 	}
 	k.feed(`{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: asker}, rules: [
-	  {nonResourceURLs: [/audit/events], verbs: [get]}, {apiGroups: [federation.gatehouse.dev], resources: [domains], resourceNames: [mine], verbs: [audit]}]}`, "apply", "-f", "-")
+	  {nonResourceURLs: [/audit/events, /audit/export], verbs: [get]}, {apiGroups: [federation.gatehouse.dev], resources: [domains], resourceNames: [mine], verbs: [audit]}]}`, "apply", "-f", "-")
 	k.run("create", "clusterrolebinding", "asker", "--clusterrole=asker", "--serviceaccount=mine:in-mine")
 
 	whole := auditCommand(t, 0, "query", "--kubeconfig", g.Kubeconfig, "--resource", "serviceaccounts", "--verb", "create", "--name", "in-theirs", "--output", "json").Stdout
@@ -166,4 +166,37 @@ func TestAskTheRecord(t *testing.T) {
 	if !strings.Contains(seen, `"name":"in-mine"`) || strings.Contains(seen, "theirs") {
 		t.Errorf("a tenant sees: %s", seen)
 	}
+
+	// The same with proofs: whoever gets the bundle needs nothing else.
+	dir := t.TempDir()
+	file := filepath.Join(dir, "incident.jsonl")
+	_, key := registeredLog(t, g)
+	auditCommand(t, 0, "export", "--kubeconfig", g.Kubeconfig, "--resource", "serviceaccounts", "--verb", "create", "--out", file)
+	if got := auditCommand(t, 0, "verify", "--bundle", file, "--key", key).Stdout; !strings.Contains(got, "the bundle holds") {
+		t.Errorf("verify of a bundle: %s", got)
+	}
+	bundle, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(bundle), "in-theirs") {
+		t.Fatalf("%v: %s", err, bundle)
+	}
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(bundle), "in-theirs", "in-others")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := auditCommand(t, 1, "verify", "--bundle", file, "--key", key).Stdout; !strings.Contains(got, "altered: record") {
+		t.Errorf("verify of an altered bundle: %s", got)
+	}
+	auditCommand(t, 1, "export", "--kubeconfig", g.Kubeconfig, "--user", "nobody-at-all")
+	tenant.fails(1, []string{"may not read the record"}, "get", "--raw", "/audit/export?domain=theirs")
+	tenant.fails(1, []string{"may not read the record"}, "get", "--raw", "/audit/export")
+	own := filepath.Join(dir, "own.jsonl")
+	if err := os.WriteFile(own, []byte(tenant.run("get", "--raw", "/audit/export?domain=mine&limit=1000")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	auditCommand(t, 0, "verify", "--bundle", own, "--key", key)
+	if mine, err := os.ReadFile(own); err != nil || !strings.Contains(string(mine), "in-mine") || strings.Contains(string(mine), "theirs") {
+		t.Errorf("a tenant exports: %v %s", err, mine)
+	}
+	offline := filepath.Join(dir, "offline.jsonl")
+	auditCommand(t, 0, "export", "--data-dir", g.DataDir, "--name", "in-mine", "--out", offline)
+	auditCommand(t, 0, "verify", "--bundle", offline, "--key", key)
 }

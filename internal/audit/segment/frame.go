@@ -164,6 +164,16 @@ type Entry struct {
 	Event []byte
 }
 
+// AppendPayload appends the payload of a record as [Stamp] leaves it: what its
+// leaf hash covers, after the kind byte.
+func AppendPayload(b []byte, e Entry) []byte {
+	b = fmt.Appendf(append(b, envelopeAt...), "%*d", atDigits, e.At.UnixNano())
+	if e.Site != "" {
+		b = append(append(append(b, envelopeSite...), e.Site...), '"')
+	}
+	return append(append(append(b, envelopeEvent...), e.Event...), '}')
+}
+
 var errEnvelope = errors.New("not a record envelope")
 
 // ParseEntry takes a record's payload apart. It checks the envelope strictly

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sort"
 	"sync"
 
@@ -35,8 +36,13 @@ type Source struct {
 	dir     string
 	signed  []byte
 	head    checkpoint.Checkpoint
+	meta    ledger.Meta
 	infos   []segment.Info
 	bundles []merkle.Hash // of all complete bundles below head
+	// leaves are those of raw segments, from record raw on: they were computed
+	// for the bundles, and a raw segment has to be read from its beginning.
+	leaves []merkle.Hash
+	raw    uint64
 
 	mu     sync.Mutex // guards cached
 	cached struct {
@@ -63,7 +69,7 @@ func Open(fsys vfs.FS, dir string) (*Source, error) {
 	if signed == nil {
 		return nil, fmt.Errorf("open audit log %s: no checkpoint yet", dir)
 	}
-	s := &Source{fsys: fsys, dir: dir, signed: signed}
+	s := &Source{fsys: fsys, dir: dir, signed: signed, meta: meta, raw: math.MaxUint64}
 	if s.head, err = checkpoint.Open(signed, verifiers); err != nil {
 		return nil, fmt.Errorf("open audit log %s: %w", dir, err)
 	}
@@ -84,6 +90,9 @@ func (s *Source) load(info segment.Info) error {
 		return fmt.Errorf("%s does not follow the segment before", info.Name)
 	}
 	if info.Sealed {
+		// Only the newest segments are raw, except that one may wait for its
+		// sealing; then what stands before this one is read like a sealed one.
+		s.leaves, s.raw = nil, math.MaxUint64
 		footer, err := segment.ReadFooter(s.fsys, s.dir, info)
 		if err != nil {
 			return err
@@ -93,14 +102,14 @@ func (s *Source) load(info segment.Info) error {
 		}
 		return nil
 	}
-	var leaves []merkle.Hash
+	s.raw = min(s.raw, info.First)
 	return s.scan(info, func(index uint64, prefixed []byte) bool {
 		if index >= s.head.Size {
 			return false
 		}
-		if leaves = append(leaves, merkle.Leaf(prefixed)); len(leaves) == merkle.BundleWidth {
-			s.bundles = append(s.bundles, merkle.Root(leaves))
-			leaves = leaves[:0]
+		s.leaves = append(s.leaves, merkle.Leaf(prefixed))
+		if n := len(s.leaves); (index+1)%merkle.BundleWidth == 0 {
+			s.bundles = append(s.bundles, merkle.Root(s.leaves[n-merkle.BundleWidth:]))
 		}
 		return true
 	})
@@ -144,6 +153,12 @@ func leaf(prefixed []byte) (h merkle.Hash) {
 	}
 	return merkle.Leaf(prefixed)
 }
+
+// Meta returns what the directory says of the log.
+func (s *Source) Meta() ledger.Meta { return s.meta }
+
+// Head returns the checkpoint that everything here is under.
+func (s *Source) Head() checkpoint.Checkpoint { return s.head }
 
 // Checkpoint returns the signed checkpoint that everything here is under.
 func (s *Source) Checkpoint() []byte { return s.signed }
@@ -264,6 +279,9 @@ func (s *Source) node(level int, n uint64) (merkle.Hash, error) {
 		hashes = s.bundles[n*width : (n+1)*width]
 	} else {
 		first := n << level
+		if first >= s.raw {
+			return merkle.Root(s.leaves[first-s.raw : first-s.raw+1<<level]), nil
+		}
 		records, err := s.records(first / merkle.BundleWidth)
 		if err != nil {
 			return merkle.Hash{}, err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,30 @@ const Dir = "witnessed"
 
 // Name returns the name of a witness's file in [Dir].
 func Name(by *Verifier) string { return fmt.Sprintf("%08x.checkpoint", by.hash) }
+
+// Kept returns the checkpoints that witnesses have signed of the log in dir.
+// Their signatures are not looked at.
+func Kept(fsys vfs.FS, dir string) ([][]byte, error) {
+	names, err := fsys.List(dir + "/" + Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out [][]byte
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".checkpoint") {
+			continue
+		}
+		signed, err := vfs.ReadFile(fsys, dir+"/"+Dir+"/"+name, 2*checkpoint.MaxSize)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, signed)
+	}
+	return out, nil
+}
 
 // Peer is one witness. Its errors are those of [Witness.Add], where the
 // witness said so.
