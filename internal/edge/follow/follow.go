@@ -72,6 +72,9 @@ type Follower struct {
 	// Used by Run alone.
 	noted time.Time
 
+	// barred is set while the control plane says that this site may not follow.
+	barred atomic.Bool
+
 	mu        sync.Mutex // guards the rest
 	connected bool
 	refused   uint64
@@ -120,9 +123,18 @@ func (f *Follower) Verify(keyID string, message, signature []byte) error {
 	return nil
 }
 
+// ErrBarred says that the control plane turned this site off: its doors are
+// closed to it, and what is held decides nothing any more.
+var ErrBarred = errors.New("the control plane refuses this site")
+
 // Current returns the policy in force, or an error that is
-// [snapshot.ErrEnded].
-func (f *Follower) Current() (*snapshot.InForce, error) { return f.policy.Current(f.cfg.Now()) }
+// [snapshot.ErrEnded] or [ErrBarred].
+func (f *Follower) Current() (*snapshot.InForce, error) {
+	if f.barred.Load() {
+		return nil, ErrBarred
+	}
+	return f.policy.Current(f.cfg.Now())
+}
 
 // Status is how a follower is.
 type Status struct {
@@ -202,6 +214,9 @@ func (f *Follower) stream(ctx context.Context, server string, resume bool) (hear
 	}
 	resp, err := f.post(ctx, server, "snapshot", in)
 	if err != nil {
+		if errors.Is(err, ErrBarred) {
+			f.bar(true)
+		}
 		return false, err
 	}
 	defer resp.Body.Close()
@@ -252,6 +267,7 @@ func (f *Follower) take(server string, message []byte) error {
 	if err != nil {
 		return err
 	}
+	f.bar(false)
 	now := f.cfg.Now()
 	changed := !held || before.Digest != h.Digest
 	if !changed && now.Sub(f.noted) < noteEvery && !now.Before(f.noted) {
@@ -309,6 +325,9 @@ func (f *Follower) post(ctx context.Context, server, door string, in any) (*http
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // for the log
 		resp.Body.Close()
+		if resp.StatusCode == http.StatusForbidden {
+			return nil, fmt.Errorf("%w: %q", ErrBarred, text)
+		}
 		return nil, fmt.Errorf("door %s answered %d: %q", door, resp.StatusCode, text)
 	}
 	return resp, nil

@@ -29,6 +29,7 @@ type centre struct {
 
 	mu       sync.Mutex // guards the rest
 	away     bool
+	status   int // of the stream's door, if not 200
 	streams  []*io.PipeWriter
 	requests []followwire.Request
 	acks     []followwire.Ack
@@ -65,6 +66,10 @@ func (c *centre) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		c.requests = append(c.requests, in)
+		if c.status != 0 {
+			answer.StatusCode = c.status
+			break
+		}
 		read, write := io.Pipe()
 		context.AfterFunc(r.Context(), func() { read.CloseWithError(r.Context().Err()) })
 		c.streams = append(c.streams, write)
@@ -373,6 +378,48 @@ func TestStateOnDisk(t *testing.T) {
 		send(t, c.stream(n+1), c.keys(), c.policy(50, "ada"))
 		if s := f.Status(); s.Refused != 1 || !allows(f, "bea") || allows(f, "ada") {
 			t.Errorf("went back: %+v", s)
+		}
+	})
+}
+
+// TestBarred turns the site off and on again.
+func TestBarred(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "policy")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCentre(t)
+		f, stop := openFollower(t, c, dir)
+		send(t, c.stream(1), c.keys(), c.policy(1, "ada"))
+		turn := func(status int) {
+			c.mu.Lock()
+			c.status = status
+			c.streams[len(c.streams)-1].Close()
+			c.mu.Unlock()
+			time.Sleep(10 * time.Second)
+		}
+		// What is no refusal of the site changes nothing.
+		for _, status := range []int{401, 429, 500, 503} {
+			if turn(status); !allows(f, "ada") {
+				t.Errorf("status %d: %+v", status, f.Status())
+			}
+		}
+		if turn(403); allows(f, "ada") {
+			t.Error("a site that is turned off decides")
+		}
+		stop()
+		f, _ = openFollower(t, c, dir)
+		if _, err := f.Current(); !errors.Is(err, ErrBarred) {
+			t.Errorf("after a restart: %v", err)
+		}
+		c.mu.Lock()
+		n := len(c.streams)
+		c.mu.Unlock()
+		turn(0)
+		send(t, c.stream(n+1), c.keys(), c.policy(2, "ada"))
+		if !allows(f, "ada") {
+			t.Errorf("turned on again: %+v", f.Status())
+		}
+		if _, err := os.Stat(filepath.Join(dir, barredFile)); err == nil {
+			t.Error("still barred on disk")
 		}
 	})
 }

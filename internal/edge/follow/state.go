@@ -21,6 +21,8 @@ const (
 	keysFile   = "keys"
 	headFile   = "head"
 	bodyPrefix = "policy-"
+	// barredFile is there while the site is barred.
+	barredFile = "barred"
 	// maxKeysFile bounds the key set.
 	maxKeysFile = 64 << 10
 )
@@ -73,6 +75,23 @@ func (f *Follower) removeOthers(name string) error {
 	return nil
 }
 
+// bar notes whether the site may decide at all, over restarts too.
+func (f *Follower) bar(barred bool) {
+	if f.barred.Swap(barred) == barred {
+		return
+	}
+	var err error
+	if barred {
+		f.cfg.Log.Error("the control plane refuses this site; nothing is decided")
+		err = durable.WriteFile(f.path(barredFile), nil)
+	} else if err = durable.Remove(f.path(barredFile)); errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		f.cfg.Log.Error("not on disk whether the site is barred", "error", err)
+	}
+}
+
 // restore takes up what is on disk. What is damaged or forged is refused and
 // said, and does not keep the program from following the control plane; a
 // directory that cannot be read does.
@@ -82,6 +101,9 @@ func (f *Follower) restore() error {
 	}
 	if err := durable.RemoveLeftovers(f.cfg.Dir); err != nil {
 		return err
+	}
+	if _, err := os.Lstat(f.path(barredFile)); err == nil {
+		f.barred.Store(true)
 	}
 	message, err := readBounded(f.path(keysFile), maxKeysFile)
 	if errors.Is(err, fs.ErrNotExist) {
