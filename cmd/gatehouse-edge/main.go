@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(credentialCommand(), signerCommand(), watchCommand())
+	root.AddCommand(authorizeCommand(), credentialCommand(), signerCommand(), watchCommand())
 	root.SetArgs(args)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{exitUsage, err} })

@@ -270,9 +270,9 @@ type Metadata struct {
 	PolicyDecisionPoint string `json:"policy_decision_point"`
 	Evaluation          string `json:"access_evaluation_endpoint"`
 	Evaluations         string `json:"access_evaluations_endpoint"`
-	SearchSubject       string `json:"search_subject_endpoint"`
-	SearchResource      string `json:"search_resource_endpoint"`
-	SearchAction        string `json:"search_action_endpoint"`
+	SearchSubject       string `json:"search_subject_endpoint,omitempty"`
+	SearchResource      string `json:"search_resource_endpoint,omitempty"`
+	SearchAction        string `json:"search_action_endpoint,omitempty"`
 }
 
 // The paths of the endpoints.

@@ -24,11 +24,16 @@ const maxCandidates = 200_000
 
 // Decide answers one question.
 func (p Policy) Decide(ctx context.Context, q *Question) (allowed bool, reason string, err error) {
+	q.Complete()
+	d, err := p.Access.Decide(ctx, q.Subject, q.Request)
+	return d.Allowed(), d.Reason(), err
+}
+
+// Complete puts into the request what conditions see of the evaluation.
+func (q *Question) Complete() {
 	if q.Asked != nil {
 		q.Request.Object = objectOf(q.Asked)
 	}
-	d, err := p.Access.Decide(ctx, q.Subject, q.Request)
-	return d.Allowed(), d.Reason(), err
 }
 
 // objectOf is what conditions see of a question; nil when it carries nothing.

@@ -1,0 +1,180 @@
+package authorize
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"strings"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/federation"
+)
+
+// Centre asks the control plane about a token. An error of kind Unavailable
+// says that it gave no answer; after that, and only then, counts what it said
+// before.
+type Centre interface {
+	Token(ctx context.Context, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error)
+}
+
+const (
+	// maxTokens bounds how many tokens are remembered, about a kilobyte each.
+	maxTokens = 16384
+	// forgetAfter is how long a token is remembered that nobody shows.
+	forgetAfter = 24 * time.Hour
+)
+
+// tokens remembers what the control plane said of tokens, by a keyed digest: no
+// token is kept. It is in memory only, because it is proof of nothing to
+// whoever can write files. It is safe for concurrent use.
+type tokens struct {
+	salt [32]byte
+
+	mu    sync.Mutex // guards the rest
+	known map[[32]byte]*verdict
+	// accounts are the service accounts of tokens, and when the control plane
+	// confirmed each last.
+	accounts map[accountKey]time.Time
+}
+
+type verdict struct {
+	status    authenticationv1.TokenReviewStatus
+	confirmed time.Time
+}
+
+type accountKey struct {
+	key authn.ObjectKey
+	uid string
+}
+
+func newTokens() *tokens {
+	t := &tokens{known: map[[32]byte]*verdict{}, accounts: map[accountKey]time.Time{}}
+	_, _ = rand.Read(t.salt[:]) // never fails
+	return t
+}
+
+func (t *tokens) digest(token string) [32]byte {
+	h := sha256.New()
+	h.Write(t.salt[:])
+	h.Write([]byte(token))
+	return [32]byte(h.Sum(nil))
+}
+
+// confirm notes a good answer that was asked for at a time.
+func (t *tokens) confirm(token string, status *authenticationv1.TokenReviewStatus, asked time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.known) >= maxTokens {
+		t.makeRoom(asked)
+	}
+	t.known[t.digest(token)] = &verdict{*status, asked}
+	if key, ok := accountOf(status); ok {
+		t.accounts[key] = asked
+	}
+}
+
+// makeRoom forgets what is old, and otherwise a part of the rest: a flood of
+// tokens that are all good must not take all memory.
+func (t *tokens) makeRoom(now time.Time) {
+	for k, v := range t.known {
+		if now.Sub(v.confirmed) > forgetAfter {
+			delete(t.known, k)
+		}
+	}
+	for k := range t.known {
+		if len(t.known) < maxTokens*7/8 {
+			break
+		}
+		delete(t.known, k)
+	}
+	clear(t.accounts)
+	for _, v := range t.known {
+		if key, ok := accountOf(&v.status); ok && t.accounts[key].Before(v.confirmed) {
+			t.accounts[key] = v.confirmed
+		}
+	}
+}
+
+func (t *tokens) forget(token string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.known, t.digest(token))
+}
+
+func (t *tokens) recall(token string) (authenticationv1.TokenReviewStatus, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v, ok := t.known[t.digest(token)]
+	if !ok {
+		return authenticationv1.TokenReviewStatus{}, false
+	}
+	return *v.status.DeepCopy(), true
+}
+
+func (t *tokens) confirmedAfter(key authn.ObjectKey, uid string, at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.accounts[accountKey{key, uid}].After(at)
+}
+
+// accountOf is the service account of the control plane that a token is of.
+func accountOf(status *authenticationv1.TokenReviewStatus) (accountKey, bool) {
+	user, ours := strings.CutPrefix(status.User.Username, sitename.Prefix)
+	if !ours || !sitename.IsServiceAccount(user) {
+		return accountKey{}, false
+	}
+	namespace, name, _ := strings.Cut(strings.TrimPrefix(user, "system:serviceaccount:"), ":")
+	return accountKey{authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: namespace, Name: name}, status.User.UID}, true
+}
+
+// TokenAtSite has the control plane answer while it is heard. While it is not,
+// a token that it found good before is good to its end, as long as its account
+// is there and no ban names it; one that was never shown here is not.
+func (r reviews) TokenAtSite(ctx context.Context, site *federationapi.Site, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error) {
+	in, err := r.policy()
+	if err != nil {
+		return authenticationv1.TokenReviewStatus{}, err
+	}
+	now := r.cfg.Now()
+	known, remembered := r.tokens.recall(spec.Token)
+	if r.cfg.Policy.Connected() || !remembered {
+		status, err := r.cfg.Centre.Token(ctx, spec)
+		switch {
+		case err == nil && status.Authenticated:
+			r.tokens.confirm(spec.Token, &status, now)
+			return status, nil
+		case err == nil:
+			r.tokens.forget(spec.Token)
+			return status, nil
+		case fault.KindOf(err) != fault.Unavailable || !remembered:
+			return authenticationv1.TokenReviewStatus{}, err
+		}
+	}
+	// The same questions that the deny door is asked about its holder.
+	extra := make(map[string]authorizationv1.ExtraValue, len(known.User.Extra))
+	plain := make(map[string][]string, len(known.User.Extra))
+	for k, v := range known.User.Extra {
+		extra[k], plain[k] = authorizationv1.ExtraValue(v), v
+	}
+	reason, err := federation.EndedBy(&authorizationv1.SubjectAccessReviewSpec{User: known.User.Username, UID: known.User.UID, Extra: extra}, now, r.gone(in))
+	if err != nil {
+		return authenticationv1.TokenReviewStatus{}, err
+	}
+	if reason == "" {
+		who := access.Subject{Name: known.User.Username, UID: known.User.UID, Groups: known.User.Groups, Extra: plain}
+		reason, _ = access.BannedAtSite(in.Snapshot, site.Name, who, now)
+	}
+	if reason != "" {
+		return authenticationv1.TokenReviewStatus{Error: reason}, nil
+	}
+	return known, nil
+}
