@@ -43,6 +43,8 @@ type connectOptions struct {
 	issuers                     []string
 	failClosed, replace         bool
 	server                      string
+	local                       bool
+	localAddress, localTLSDir   string
 }
 
 func connectKubernetesCommand() *cobra.Command {
@@ -59,9 +61,16 @@ flags that a stock kube-apiserver needs:
   full      also, users of the control plane can sign in to the cluster, and the
             control plane can grant what the cluster's own rules do not decide
 
+With --local the cluster asks "gatehouse-edge authorize" beside it, which decides by
+the same policy and goes on while the control plane is away; that is what makes
+--fail-closed safe. The flags of that program are written to gatehouse-edge.flags, and
+it must serve before kube-apiserver starts.
+
 Running it again with another mode changes the site and writes the files anew.`,
 		Example: `  gatehouse site connect kubernetes blue --out ./blue
   gatehouse site connect kubernetes blue --mode full --rbac shared \
+      --out ./blue --install-dir /etc/kubernetes/gatehouse
+  gatehouse site connect kubernetes blue --mode full --local --fail-closed \
       --out ./blue --install-dir /etc/kubernetes/gatehouse`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -81,6 +90,9 @@ Running it again with another mode changes the site and writes the files anew.`,
 	f.StringVar(&o.owner, "owner-namespace", "default", "namespace of the control plane that the site belongs to")
 	f.StringSliceVar(&o.issuers, "cluster-audience", []string{"https://kubernetes.default.svc.cluster.local"}, "audiences that the cluster accepts already: its service-account issuer, or its --api-audiences")
 	f.BoolVar(&o.failClosed, "fail-closed", false, "refuse in the cluster while the control plane is away; only for sites with a local decision point")
+	f.BoolVar(&o.local, "local", false, "have the cluster ask a local decision point (gatehouse-edge authorize)")
+	f.StringVar(&o.localAddress, "local-address", "127.0.0.1:7444", "loopback address on which that serves")
+	f.StringVar(&o.localTLSDir, "local-tls-dir", "/var/lib/gatehouse-edge/tls", "directory in which it keeps the client certificate of kube-apiserver")
 	f.BoolVar(&o.replace, "replace-credential", false, "make the new certificate the only one by which the site is recognised")
 	f.StringVar(&o.server, "server", "", "URL by which the cluster reaches the control plane (default: that of the kubeconfig)")
 	kubeconfigFlag(c, &o.kubeconfig)
@@ -133,6 +145,9 @@ func connectKubernetes(cmd *cobra.Command, name string, o connectOptions) error 
 	if shared == federation.SiteRBACShared && mode != federation.SiteFull {
 		return &exit{exitUsage, errors.New("--rbac shared grants only with --mode full")}
 	}
+	if o.local && mode == federation.SiteObserve {
+		return &exit{exitUsage, errors.New("--local decides, which --mode observe does not")}
+	}
 	if o.out == "" {
 		return &exit{exitUsage, errors.New("--out is required")}
 	}
@@ -180,8 +195,13 @@ func connectKubernetes(cmd *cobra.Command, name string, o connectOptions) error 
 	if u, err := url.Parse(server); err != nil || u.Scheme != "https" {
 		return &exit{exitUsage, fmt.Errorf("--server %q is not an https URL", server)}
 	}
+	var local *clusterfiles.Local
+	if o.local {
+		local = &clusterfiles.Local{Server: "https://" + o.localAddress, TLSDir: o.localTLSDir}
+	}
 	files, err := clusterfiles.Render(clusterfiles.Options{
-		Site: name, Mode: mode, FailClosed: o.failClosed, Server: server,
+		Local: local,
+		Site:  name, Mode: mode, FailClosed: o.failClosed, Server: server,
 		ServingCA: credential.Status.ServingCA, Certificate: credential.Status.Certificate, Key: key,
 		Dir: dir, APIAudiences: o.issuers,
 	})

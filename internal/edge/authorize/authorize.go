@@ -125,7 +125,7 @@ func (p *Point) Handler() http.Handler { return p.lane }
 func (p *Point) policy() (*snapshot.InForce, error) {
 	in, err := p.cfg.Policy.Current()
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, "nothing is decided here: "+err.Error(), err)
+		return nil, fault.New(fault.Unavailable, "nothing is decided here: "+err.Error())
 	}
 	return in, nil
 }

@@ -155,8 +155,12 @@ func (r reviews) TokenAtSite(ctx context.Context, site *federationapi.Site, spec
 		case err == nil:
 			r.tokens.forget(spec.Token)
 			return status, nil
-		case fault.KindOf(err) != fault.Unavailable || !remembered:
+		case fault.KindOf(err) != fault.Unavailable:
 			return authenticationv1.TokenReviewStatus{}, err
+		case !remembered:
+			// An answer, because a kube-apiserver that gets none tries again
+			// for seconds, while its caller waits.
+			return authenticationv1.TokenReviewStatus{Error: "the control plane is away, and never spoke of this token here"}, nil
 		}
 	}
 	// The same questions that the deny door is asked about its holder.

@@ -63,7 +63,9 @@ func (j *Journal) Deliver(ctx context.Context, send Send) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			j.cfg.Log.Warn("decisions not delivered", "error", err)
+			if backoff == firstBackoff {
+				j.cfg.Log.Warn("decisions not delivered; they wait", "error", err)
+			}
 			if !sleep(ctx, backoff) {
 				return nil
 			}

@@ -47,9 +47,20 @@ type Options struct {
 	// Dir is the absolute directory in which kube-apiserver will find the
 	// files.
 	Dir string
+	// Local, if set, has the cluster ask a local decision point.
+	Local *Local
 	// APIAudiences are the audiences that the cluster accepts already; its
 	// service-account issuer is the usual one.
 	APIAudiences []string
+}
+
+// Local is a local decision point, "gatehouse-edge authorize".
+type Local struct {
+	// Server is its https URL, on a loopback address.
+	Server string
+	// TLSDir is the absolute directory in which it keeps its authority and
+	// kube-apiserver's client certificate.
+	TLSDir string
 }
 
 // File is one rendered file. Secret files must be written with mode 0600.
@@ -71,6 +82,7 @@ const (
 	AuthorizationFile = "authorization.yaml"
 	TokenWebhookFile  = "token-webhook.kubeconfig"
 	FlagsFile         = "kube-apiserver.flags"
+	EdgeFlagsFile     = "gatehouse-edge.flags"
 )
 
 // Render returns the files in the order in which a person would read them,
@@ -103,6 +115,9 @@ func Render(o Options) ([]File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Local != nil {
+		files = append(files, File{Name: EdgeFlagsFile, Content: []byte(strings.Join(EdgeFlags(o), "\n") + "\n")})
+	}
 	return append([]File{{Name: FlagsFile, Content: []byte(strings.Join(Flags(o), "\n") + "\n")}}, files...), nil
 }
 
@@ -122,9 +137,36 @@ func check(o Options) error {
 		return errors.New("render site files: CA, certificate and key are required")
 	case o.Mode == federation.SiteFull && len(o.APIAudiences) == 0:
 		return errors.New("render site files: the audiences that the cluster accepts now are required, usually its service-account issuer")
+	case o.Local == nil:
+		return nil
+	case o.Mode == federation.SiteObserve:
+		return errors.New("render site files: a site that only observes has nothing to decide locally")
+	case !strings.HasPrefix(o.Local.Server, "https://") || strings.ContainsAny(o.Local.Server, " \t\r\n?#@"):
+		return fmt.Errorf("render site files: local decision point %q is not an https URL", o.Local.Server)
+	case !path.IsAbs(o.Local.TLSDir) || strings.ContainsFunc(o.Local.TLSDir, unicode.IsControl):
+		return fmt.Errorf("render site files: directory %q is not absolute or holds control characters", o.Local.TLSDir)
 	}
 	return nil
 }
+
+// EdgeFlags are what "gatehouse-edge authorize" has to be started with, beside
+// --state-dir.
+func EdgeFlags(o Options) []string {
+	return []string{
+		"--server=" + o.Server,
+		"--site=" + o.Site,
+		"--dir=" + o.Dir,
+		"--tls-dir=" + o.Local.TLSDir,
+		"--listen=" + strings.TrimPrefix(o.Local.Server, "https://"),
+		"--mode=" + strings.ToLower(string(o.Mode)),
+	}
+}
+
+// What the local decision point writes into its TLS directory; see package
+// edge/localtls.
+const (
+	localCA, localCertificate, localKey = "ca.crt", "client.crt", "client.key"
+)
 
 // Flags are what kube-apiserver has to be started with, in addition to its
 // own. --authorization-config replaces --authorization-mode.
@@ -157,19 +199,24 @@ func Flags(o Options) []string {
 	return flags
 }
 
-// kubeconfig is a webhook's kubeconfig for one door of the site.
+// kubeconfig is a webhook's kubeconfig for one door of the site. A local
+// decision point has the same doors.
 func kubeconfig(o Options, door string) ([]byte, error) {
 	type named map[string]any
+	server, ca, certificate, key := o.Server, path.Join(o.Dir, CAFile), path.Join(o.Dir, CertificateFile), path.Join(o.Dir, KeyFile)
+	if l := o.Local; l != nil {
+		server, ca, certificate, key = l.Server, path.Join(l.TLSDir, localCA), path.Join(l.TLSDir, localCertificate), path.Join(l.TLSDir, localKey)
+	}
 	return yaml.Marshal(named{
 		"apiVersion": "v1",
 		"kind":       "Config",
 		"clusters": []named{{"name": "gatehouse", "cluster": named{
-			"server":                strings.TrimSuffix(o.Server, "/") + "/sites/" + o.Site + "/" + door,
-			"certificate-authority": path.Join(o.Dir, CAFile),
+			"server":                strings.TrimSuffix(server, "/") + "/sites/" + o.Site + "/" + door,
+			"certificate-authority": ca,
 		}}},
 		"users": []named{{"name": o.Site, "user": named{
-			"client-certificate": path.Join(o.Dir, CertificateFile),
-			"client-key":         path.Join(o.Dir, KeyFile),
+			"client-certificate": certificate,
+			"client-key":         key,
 		}}},
 		"contexts":        []named{{"name": "gatehouse", "context": named{"cluster": "gatehouse", "user": o.Site}}},
 		"current-context": "gatehouse",
