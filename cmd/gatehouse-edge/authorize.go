@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
@@ -189,7 +188,6 @@ func openDecisionPoint(o authorizeOptions, at net.Addr, log *slog.Logger) (*deci
 		return nil, &exit{exitNo, err}
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if d.point, err = authorize.New(authorize.Config{
 		Site: o.site, Name: o.name, Mode: o.siteMode, Policy: d.follower, Journal: d.journal, Centre: d.remote,
 		Clients: d.local.Pool(), URL: "https://" + at.String(), Registry: registry, Now: time.Now, Log: log,

@@ -7,7 +7,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/google/uuid"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -67,7 +66,7 @@ func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request
 	t.source[0] = host
 	annotations := t.ev.Annotations
 	t.ev = audit.Event{
-		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
+		Level: audit.LevelMetadata, AuditID: audit.NewID(), Stage: audit.StageResponseComplete,
 		RequestURI: r.URL.RequestURI(), SourceIPs: t.source[:], UserAgent: r.UserAgent(),
 		RequestReceivedTimestamp: audit.MicroTime{Time: now},
 		Annotations:              annotations,

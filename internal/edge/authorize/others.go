@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/gatehouse-dev/gatehouse/internal/access"
@@ -184,7 +183,7 @@ const maxRequestID = 256
 func (p *Point) begin(w http.ResponseWriter, r *http.Request) *audit.Event {
 	now := audit.MicroTime{Time: p.cfg.Now()}
 	ev := &audit.Event{
-		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
+		Level: audit.LevelMetadata, AuditID: audit.NewID(), Stage: audit.StageResponseComplete,
 		RequestURI: r.URL.Path, Verb: "create", UserAgent: r.UserAgent(), RequestReceivedTimestamp: now,
 		User:           audit.UserInfo{Username: sitename.SiteUserPrefix + p.cfg.Site, Groups: []string{sitename.SitesGroup}},
 		ResponseStatus: &audit.Status{Code: http.StatusOK},

@@ -32,8 +32,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -335,7 +333,7 @@ func (j *Journal) appendFrame(b []byte, e *audit.Event) ([]byte, error) {
 // gapEvent says that events are missing.
 func gapEvent(now time.Time, why string, count int64) *audit.Event {
 	e := &audit.Event{
-		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete, Verb: "gap",
+		Level: audit.LevelMetadata, AuditID: audit.NewID(), Stage: audit.StageResponseComplete, Verb: "gap",
 		RequestURI: "/journal", RequestReceivedTimestamp: audit.MicroTime{Time: now}, StageTimestamp: audit.MicroTime{Time: now},
 	}
 	e.Annotate(AnnotationGap, why)
