@@ -61,7 +61,7 @@ Start with "gatehouse serve".`,
 	root.AddCommand(
 		serveCommand(),
 		checkCommand(),
-		loginCommand(),
+		loginCommand(), connectCommand(),
 		siteCommand(),
 		revokeCommand(), canICommand(), whoCanCommand(), whatCanCommand(), explainCommand(), whatIfCommand(), conformanceCommand(),
 		keysCommand(), tokensCommand(),

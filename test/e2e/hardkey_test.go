@@ -305,7 +305,7 @@ func TestCertificateLogin(t *testing.T) {
 		}
 	}
 	// By rule only for whom policy says so; others wait for somebody.
-	login(1, "nobody approved", "--certificate", certificate, "--key", key, "--lifetime", "10m", "--login-timeout", "3s")
+	login(1, "nobody approved", "--certificate", certificate, "--key", key, "--lifetime", "10m", "--login-timeout", "1s")
 	k.run("create", "clusterrole", "certificate-login-self", "--verb=create", "--resource=certificatesigningrequests.certificates.k8s.io/selfclient")
 	k.run("create", "clusterrolebinding", "certificate-login-self", "--clusterrole=certificate-login-self", "--user=eve")
 	eventually(t, commandWithin, "the right", func() bool {
@@ -335,7 +335,7 @@ func TestCertificateLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	login(1, "nobody approved", "--certificate", short, "--key", shortKey, "--lifetime", "10m", "--login-timeout", "3s")
+	login(1, "nobody approved", "--certificate", short, "--key", shortKey, "--lifetime", "10m", "--login-timeout", "1s")
 	// Nor is another name, or a group that eve is not in.
 	for name, subject := range map[string]string{"other-name": "/CN=mallory", "other-group": "/O=admins/CN=eve"} {
 		run1(t, nil, "openssl", "req", "-new", "-key", key, "-out", request, "-subj", subject)

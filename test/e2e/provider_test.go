@@ -40,7 +40,7 @@ func newIDP(t *testing.T) *idp {
 		switch {
 		case p.down.Load():
 			w.WriteHeader(http.StatusBadGateway)
-		case r.URL.Path == "/keys":
+		case strings.HasSuffix(r.URL.Path, "/keys"):
 			_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "one", Algorithm: "ES256", Use: "sig"}}})
 		default:
 			_ = json.NewEncoder(w).Encode(map[string]string{"issuer": p.server.URL, "jwks_uri": p.server.URL + "/keys"})

@@ -87,7 +87,7 @@ func parse(uri string) (any, error) {
 	}
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok {
-		return nil, errors.New("key: must begin with pkcs11: or tpm:")
+		return nil, errors.New("key: must begin with pkcs11 or tpm and a colon")
 	}
 	path, query, _ := strings.Cut(rest, "?")
 	attributes, err := pairs(query, "&")

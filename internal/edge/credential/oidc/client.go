@@ -80,16 +80,24 @@ type document struct {
 	NamesItself   bool     `json:"authorization_response_iss_parameter_supported"`
 }
 
+// Check refuses what cannot be an issuer and a client of it.
+func Check(issuer, clientID string) error {
+	if err := checkURL(issuer); err != nil {
+		return fmt.Errorf("issuer: %w", err)
+	}
+	if strings.ContainsAny(issuer, "?#") {
+		return errors.New("issuer: must be a URL without query and fragment")
+	}
+	if !visible(clientID) {
+		return errors.New("client id: must be printable and not empty")
+	}
+	return nil
+}
+
 // New checks the configuration; it reaches for no network.
 func New(cfg Config) (*Client, error) {
-	if err := checkURL(cfg.Issuer); err != nil {
-		return nil, fmt.Errorf("issuer: %w", err)
-	}
-	if strings.ContainsAny(cfg.Issuer, "?#") {
-		return nil, errors.New("issuer: must be a URL without query and fragment")
-	}
-	if !visible(cfg.ClientID) {
-		return nil, errors.New("client id: must be printable and not empty")
+	if err := Check(cfg.Issuer, cfg.ClientID); err != nil {
+		return nil, err
 	}
 	for _, s := range cfg.Scopes {
 		if !visible(s) || strings.Contains(s, " ") {
