@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
@@ -68,7 +69,7 @@ func (a *Authorizer) Decide(_ context.Context, subject Subject, q authz.Request)
 func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decision {
 	q.User, q.Groups, q.UID, q.Extra, q.Site = subject.Name, subject.Groups, subject.UID, subject.Extra, ""
 	switch {
-	case tooLong(&q):
+	case limit.Check(&q) != nil:
 		return Decision{ruling: byLength}
 	case takesSiteName(&q):
 		return Decision{ruling: byReservedName}
@@ -79,17 +80,6 @@ func decide(snapshot *authz.Snapshot, subject *Subject, q authz.Request) Decisio
 		return Decision{ruling: bySuperuser}
 	}
 	return Decision{engine: d}
-}
-
-// tooLong reports whether any attribute of q is beyond [MaxAttribute].
-func tooLong(q *authz.Request) bool {
-	for _, group := range q.Groups {
-		if len(group) > MaxAttribute {
-			return true
-		}
-	}
-	return max(len(q.User), len(q.Verb), len(q.APIGroup), len(q.Resource), len(q.Subresource),
-		len(q.Namespace), len(q.Name), len(q.Path)) > MaxAttribute
 }
 
 // requests holds the questions that are passed to the engine. Conditions are

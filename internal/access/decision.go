@@ -42,16 +42,10 @@ const (
 	byNode
 )
 
-// MaxAttribute is the length in bytes of the longest user, group, verb,
-// resource, name or path that is decided about. A question with a longer one
-// is denied at every door, to superusers too, so that no layer behind or in
-// front of a door has to guess what another makes of it.
-const MaxAttribute = 8 << 10
-
 const (
 	superuserReason    = `allowed to members of group "` + SuperuserGroup + `"`
 	reservedNameReason = "names of sites cannot be impersonated"
-	lengthReason       = "an attribute of the request is longer than 8192 bytes"
+	lengthReason       = "an attribute of the request is too long"
 )
 
 // Effect returns what was decided.

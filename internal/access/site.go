@@ -8,6 +8,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/access/selector"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
@@ -60,7 +61,7 @@ func DecideAtSite(snapshot *authz.Snapshot, q *authz.Request) Decision {
 	if q.Site == "" || q.User == "" && len(q.Groups) == 0 {
 		return Decision{}
 	}
-	if tooLong(q) {
+	if limit.Check(q) != nil {
 		return Decision{ruling: byLength}
 	}
 	d := ask(snapshot, q)
@@ -93,6 +94,17 @@ func BannedAtSite(snapshot *authz.Snapshot, site string, subject Subject, now ti
 		return "", false
 	}
 	return d.Reason(), true
+}
+
+// CheckLength refuses a question with an attribute that is too long; see package
+// limit.
+func CheckLength(spec *authorizationv1.SubjectAccessReviewSpec) error {
+	q, ok := RequestFrom(spec.ResourceAttributes, spec.NonResourceAttributes)
+	if !ok {
+		return nil
+	}
+	q.User, q.Groups, q.UID, q.Extra = spec.User, spec.Groups, spec.UID, extraOf(spec.Extra)
+	return limit.Check(&q)
 }
 
 func extraOf(extra map[string]authorizationv1.ExtraValue) map[string][]string {

@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
@@ -239,6 +240,10 @@ func (h *handler) finish(t *turn, w http.ResponseWriter, answer any, err error) 
 	if err != nil {
 		if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
+		}
+		if e, ok := limit.Of(err); ok {
+			// 299 is a persistent warning (RFC 7234, section 5.5.7).
+			w.Header().Set("Warning", "299 - "+strconv.Quote(e.Error()))
 		}
 		refuse(w, code, text)
 		return

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane/sarwire"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -150,6 +151,11 @@ func (t *turn) siteAccess(site *federation.Site, denials bool) int {
 		t.spec = review.Spec
 	}
 	status, err := t.lane.Reviews.AccessAtSite(t.ctx, site, denials, &t.spec)
+	if e, ok := limit.Of(err); ok && denials {
+		// An error would be no opinion to a site that is not fail-closed.
+		t.warnOfLength(err)
+		status, err = authorizationv1.SubjectAccessReviewStatus{Denied: true, Reason: e.Error()}, nil
+	}
 	if err != nil {
 		return t.fail(err)
 	}

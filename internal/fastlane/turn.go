@@ -12,6 +12,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
@@ -167,6 +168,15 @@ func (t *turn) noteCredential(id authn.Identity) {
 // sends them.
 const warningCode = 299
 
+// warnOfLength warns of an attribute that is too long.
+func (t *turn) warnOfLength(err error) {
+	if e, ok := limit.Of(err); ok {
+		if header, err := utilnet.NewWarningHeader(warningCode, "-", e.Error()); err == nil {
+			t.w.Header().Add("Warning", header)
+		}
+	}
+}
+
 func (t *turn) decided(allowed bool, reason string) {
 	decision := "forbid"
 	if allowed {
@@ -193,6 +203,7 @@ func (t *turn) unauthenticated(err error) int {
 // fail answers with an error of package fault.
 func (t *turn) fail(err error) int {
 	s := statusOf[fault.KindOf(err)]
+	t.warnOfLength(err)
 	if s.code >= http.StatusInternalServerError {
 		t.lane.Log.Warn("request failed", "path", t.r.URL.Path, "audit_id", t.ev.AuditID, "error", err)
 	}

@@ -151,7 +151,7 @@ func (f *Frame) genericConfig(t *types) *genericapiserver.Config {
 	gc.Authentication.APIAudiences = f.cfg.Audiences
 	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer}
 	gc.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return f.withService(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs)
+		return f.withService(f.withLengths(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs), t.codecs)
 	}
 	gc.AuditBackend = f.backend
 	gc.AuditPolicyRuleEvaluator = policyEvaluator{f.cfg.AuditPolicy}

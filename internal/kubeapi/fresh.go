@@ -15,6 +15,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
 // withService answers 503 while no decision can be made, and for changes while
@@ -31,9 +32,9 @@ func (f *Frame) withService(next http.Handler, s runtime.NegotiatedSerializer) h
 			next.ServeHTTP(w, r)
 			return
 		}
-		f.recordRefusal(r, err)
-		gv := schema.GroupVersion{Version: "v1"}
-		responsewriters.ErrorNegotiated(apierrors.NewServiceUnavailable(fault.Public(err)), s, gv, w, r)
+		refusal := apierrors.NewServiceUnavailable(fault.Public(err))
+		f.recordRefusal(r, nil, refusal)
+		responsewriters.ErrorNegotiated(refusal, s, schema.GroupVersion{Version: "v1"}, w, r)
 	})
 }
 
@@ -53,9 +54,9 @@ func changes(r *http.Request) bool {
 // serves; what it says in detail is left out.
 func isHealth(path string) bool { return path == "/livez" || path == "/readyz" || path == "/healthz" }
 
-// recordRefusal records a request that was refused before anybody asked who
-// made it.
-func (f *Frame) recordRefusal(r *http.Request, err error) {
+// recordRefusal records a request that was refused before the library saw it;
+// who is nil when nobody asked who made it.
+func (f *Frame) recordRefusal(r *http.Request, who *resource.Caller, err *apierrors.StatusError) {
 	host, _, splitErr := net.SplitHostPort(r.RemoteAddr)
 	if splitErr != nil {
 		host = r.RemoteAddr
@@ -64,9 +65,12 @@ func (f *Frame) recordRefusal(r *http.Request, err error) {
 	ev := &audit.Event{
 		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
 		RequestURI: r.URL.RequestURI(), Verb: strings.ToLower(r.Method), SourceIPs: []string{host}, UserAgent: r.UserAgent(),
-		ResponseStatus:           &audit.Status{Status: "Failure", Reason: "ServiceUnavailable", Code: http.StatusServiceUnavailable},
+		ResponseStatus:           &audit.Status{Status: err.ErrStatus.Status, Reason: string(err.ErrStatus.Reason), Message: err.ErrStatus.Message, Code: err.ErrStatus.Code},
 		RequestReceivedTimestamp: now, StageTimestamp: now,
-		Annotations: map[string]string{audit.AnnotationReason: fault.Public(err)},
+		Annotations: map[string]string{audit.AnnotationReason: err.ErrStatus.Message},
+	}
+	if who != nil {
+		ev.User = audit.UserInfo{Username: who.Name, UID: who.UID, Groups: who.Groups, Extra: who.Extra}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), recordTimeout)
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apiserver/pkg/registry/rest"
 	"k8s.io/apiserver/pkg/util/dryrun"
 
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
 
@@ -33,6 +34,9 @@ func (r *review) Create(ctx context.Context, obj runtime.Object, admit rest.Vali
 		}
 	}
 	if err := r.kind.Answer(ctx, callerFrom(ctx), obj); err != nil {
+		if e, ok := limit.Of(err); ok {
+			Warn(ctx, e.Error())
+		}
 		return nil, statusError(err, r.kind.Names, accessor(obj).GetName())
 	}
 	return obj, nil

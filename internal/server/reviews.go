@@ -62,6 +62,9 @@ func (r reviews) decideFor(ctx context.Context, _ resource.Caller, spec *authori
 }
 
 func (r reviews) AccessAtSite(ctx context.Context, site *federationapi.Site, denials bool, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
+	if err := access.CheckLength(spec); err != nil {
+		return authorizationv1.SubjectAccessReviewStatus{}, err
+	}
 	d, err := r.access.DecideForSite(ctx, access.SiteView{Name: site.Name}, spec)
 	if err != nil {
 		return authorizationv1.SubjectAccessReviewStatus{}, err

@@ -51,7 +51,7 @@ func TestParseEvaluation(t *testing.T) {
 		strings.Replace(good, `{"name":"get"}`, `null`, 1):                                  "action: is required",
 		strings.Replace(good, `{"name":"get"}`, `"get"`, 1):                                 "action: is not of the expected type, but a JSON string",
 		strings.Replace(good, `,"id":"ns/web"`, ``, 1):                                      "resource.id: is required",
-		strings.Replace(good, `"ns/web"`, `"`+strings.Repeat("x", 8193)+`"`, 1):             "resource.id: longer than 8192 bytes",
+		strings.Replace(good, `"ns/web"`, `"`+strings.Repeat("x", 8193)+`"`, 1):             "request attribute too long: resource.id has 8193 bytes, at most 8192 are allowed",
 		strings.Replace(good, `"id":"alice"`, `"id":"alice","id":"root"`, 1):                `the key "id" appears twice in one object`,
 		strings.Replace(good, `"id":"alice"`, `"id":"alice","ID":"root"`, 1):                `the key "ID" appears twice in one object`,
 		strings.Replace(good, `{"sub`, `{"ſubject":{"type":"user","id":"root"},"sub`, 1):    `the key "subject" appears twice in one object`,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -17,7 +18,6 @@ const (
 	// MaxEvaluations is how many questions one batch may hold.
 	MaxEvaluations = 10_000
 	maxDepth       = 32 // of nested properties
-	maxIdentifier  = 8 << 10
 )
 
 type wireEntity struct {
@@ -153,8 +153,8 @@ func identifier(s *string, at string, mayBeEmpty bool) (string, error) {
 	switch {
 	case s == nil, *s == "" && !mayBeEmpty:
 		return "", missing(at)
-	case len(*s) > maxIdentifier:
-		return "", fault.Newf(fault.Invalid, "%s: longer than %d bytes", at, maxIdentifier)
+	case len(*s) > limit.Attribute:
+		return "", limit.TooLong(at, len(*s), limit.Attribute)
 	}
 	return *s, nil
 }

@@ -17,13 +17,15 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 	"github.com/gatehouse-dev/gatehouse/internal/access/selector"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
 // Reviewer fills in the status of reviews. Its methods return a Kubernetes
-// status error for a malformed review and an error of kind Unavailable while
+// status error for a malformed review, one of kind Invalid (see package limit)
+// for one that is too long, and an error of kind Unavailable while
 // no decisions are made; the review is then unchanged.
 type Reviewer struct{ Access *access.Authorizer }
 
@@ -103,6 +105,11 @@ func RulesStatus(rules []authz.Rule) authorizationv1.SubjectRulesReviewStatus {
 // answer decides one question whose form has been checked.
 func (r Reviewer) answer(ctx context.Context, subject access.Subject, resource *authorizationv1.ResourceAttributes, path *authorizationv1.NonResourceAttributes) (authorizationv1.SubjectAccessReviewStatus, error) {
 	q, _ := access.RequestFrom(resource, path)
+	asked := q
+	asked.User, asked.UID, asked.Groups, asked.Extra = subject.Name, subject.UID, subject.Groups, subject.Extra
+	if err := limit.Check(&asked); err != nil {
+		return authorizationv1.SubjectAccessReviewStatus{}, err
+	}
 	d, err := r.Access.Decide(ctx, subject, q)
 	if err != nil {
 		return authorizationv1.SubjectAccessReviewStatus{}, err
