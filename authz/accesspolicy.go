@@ -78,6 +78,8 @@ type Policy struct {
 	// until just before NotAfter. Zero is no limit.
 	NotBefore, NotAfter time.Time
 	Condition           Condition
+	// Message is for whoever is refused by the policy.
+	Message string
 }
 
 // Ban refuses a subject or a credential everything, whatever else allows.

@@ -10,12 +10,13 @@ import (
 // Content is policy spelt out. In the answer of [Snapshot.Content] every list
 // is in the order of names, so that equal policy gives equal content.
 type Content struct {
-	Roles      []Role
-	Bindings   []Binding
-	Policies   []Policy
-	Bans       []Ban
-	Sites      []Site
-	Namespaces []Namespace
+	Roles       []Role
+	Bindings    []Binding
+	Policies    []Policy
+	Bans        []Ban
+	Delegations []Delegation
+	Sites       []Site
+	Namespaces  []Namespace
 }
 
 // Namespace is the labels of a namespace of a site; see [Tx.PutNamespace].
@@ -44,6 +45,9 @@ func (t *Tx) PutContent(c *Content) {
 	for i := range c.Bans {
 		t.PutBan(c.Bans[i])
 	}
+	for i := range c.Delegations {
+		t.PutDelegation(c.Delegations[i])
+	}
 }
 
 // Content returns the policy of the snapshot. A service account that a binding
@@ -68,6 +72,8 @@ func (s *Snapshot) Content() Content {
 		case p == nil:
 		case p.ban != nil:
 			c.Bans = append(c.Bans, *p.ban)
+		case p.delegation != nil:
+			c.Delegations = append(c.Delegations, p.delegation.Delegation)
 		default:
 			c.Policies = append(c.Policies, p.Policy)
 		}
@@ -116,6 +122,7 @@ func (c *Content) sort() {
 	})
 	slices.SortFunc(c.Policies, func(a, b Policy) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.Bans, func(a, b Ban) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(c.Delegations, func(a, b Delegation) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.Sites, func(a, b Site) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(c.Namespaces, func(a, b Namespace) int {
 		return cmp.Or(strings.Compare(a.Site, b.Site), strings.Compare(a.Name, b.Name))

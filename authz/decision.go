@@ -82,7 +82,10 @@ type Decision struct {
 	principal uint32 // that the binding names and the caller is
 	rule      uint32
 	policy    uint32 // number of a policy or ban plus one
-	effect    Effect
+	// handed is the number plus one of the delegation by which the caller has
+	// what the binding or policy gives to somebody else.
+	handed uint32
+	effect Effect
 }
 
 // Effect returns what was decided.
@@ -95,16 +98,46 @@ func (d Decision) Allowed() bool { return d.effect == Allow }
 //
 //	RBAC: allowed by RoleBinding "x/ns" of Role "y" to User "z"
 //	access: denied by Ban "b": reason
-//	access: denied by AccessPolicy "p"
+//	access: denied by AccessPolicy "p": message
+//	access: allowed by Delegation "d" from "giver": RBAC: allowed by …
 //
 // It is empty when there is no opinion. It allocates; call it only when the
 // text is wanted.
 func (d Decision) Reason() string {
+	if d.effect == NoOpinion {
+		return ""
+	}
+	return d.chain() + d.ground()
+}
+
+// chain renders the delegations, the caller's own first.
+func (d Decision) chain() string {
+	list := d.Delegations()
+	if len(list) == 0 {
+		return ""
+	}
+	var b []byte
+	for i := range list {
+		if i == 0 {
+			b = append(b, "access: allowed"...)
+		} else {
+			b = append(b, ", who has it"...)
+		}
+		b = append(b, " by Delegation "...)
+		b = strconv.AppendQuote(b, list[i].Name)
+		b = append(b, " from "...)
+		b = strconv.AppendQuote(b, list[i].Giver.User)
+	}
+	return string(append(b, ": "...))
+}
+
+// ground renders the binding, policy or ban that the decision rests on.
+func (d Decision) ground() string {
 	if g, ok := d.Grant(); ok {
 		return "RBAC: allowed by " + g.String()
 	}
-	if d.effect == NoOpinion {
-		return ""
+	if d.policy == 0 {
+		return "the giver is a superuser"
 	}
 	verb := "allowed"
 	if d.effect == Deny {
@@ -114,13 +147,36 @@ func (d Decision) Reason() string {
 		return "access: " + verb + " by Ban " + strconv.Quote(b.Name) + ": " + b.Reason
 	}
 	p, _ := d.Policy()
-	return "access: " + verb + " by AccessPolicy " + strconv.Quote(p.Name)
+	text := "access: " + verb + " by AccessPolicy " + strconv.Quote(p.Name)
+	if d.effect == Deny && p.Message != "" {
+		text += ": " + p.Message
+	}
+	return text
+}
+
+// Delegations returns the chain by which the caller has what it was allowed:
+// the delegation to the caller, then the one to its giver and so on. It is empty
+// when the caller holds it itself. The binding or policy of the decision is then
+// that of the last giver.
+func (d Decision) Delegations() []Delegation {
+	if d.handed == 0 {
+		return nil
+	}
+	var out []Delegation
+	for id := d.handed - 1; id != none && len(out) < MaxChain; {
+		x := (*d.snap.policies.at(id)).delegation
+		out = append(out, x.Delegation)
+		if id = none; x.Parent != "" {
+			id = d.snap.findPolicy(x.Parent, aDelegation)
+		}
+	}
+	return out
 }
 
 // Grant returns the binding, role and subject that allowed; ok is false when
 // no binding did.
 func (d Decision) Grant() (g Grant, ok bool) {
-	if d.effect != Allow || d.policy != 0 {
+	if d.effect != Allow || d.policy != 0 || d.binding == none {
 		return Grant{}, false
 	}
 	return d.snap.grantTo(d.binding, d.principal), true
@@ -129,7 +185,7 @@ func (d Decision) Grant() (g Grant, ok bool) {
 // Rule returns the position, in the granting role, of the first rule that
 // permits the request, and -1 when no binding allowed.
 func (d Decision) Rule() int {
-	if d.effect != Allow || d.policy != 0 {
+	if d.effect != Allow || d.policy != 0 || d.binding == none {
 		return -1
 	}
 	return int(d.rule)

@@ -15,6 +15,20 @@ type policyKey struct {
 	bans   []uint32
 	denies entryList
 	allows entryList
+	handed entryList // delegations to the name
+}
+
+// list is where the entries of a policy stand that is no ban.
+func (k *policyKey) list(p *policy) *entryList {
+	switch {
+	case p.delegation != nil:
+		return &k.handed
+	case p.Effect == Deny:
+		return &k.denies
+	case p.Effect == Allow:
+		return &k.allows
+	}
+	return nil
 }
 
 // entryList holds the entries of one key and effect: one in place, as most keys
@@ -90,10 +104,12 @@ func compareEntry(a, b policyEntry) int {
 // needs more stands under several resources and namespaces.
 const maxPlaces = 128
 
-// policy is a compiled Policy or Ban.
+// policy is a compiled Policy, Ban or Delegation.
 type policy struct {
 	Policy
-	ban    *Ban
+	ban        *Ban        // nil but for a ban
+	delegation *delegation // nil but for a delegation
+
 	rules  *ruleset
 	sig    signature
 	roles  []uint32
@@ -118,7 +134,7 @@ func (s *Snapshot) findKey(hash uint32, kind keyKind, name string) uint32 {
 func (t *Tx) PutPolicy(p Policy) { t.putPolicy(&policy{Policy: p}) }
 
 // DeletePolicy removes an access policy.
-func (t *Tx) DeletePolicy(name string) { t.deletePolicy(name, false) }
+func (t *Tx) DeletePolicy(name string) { t.deletePolicy(name, aPolicy) }
 
 // PutBan adds or replaces a ban. Bans and policies have names of their own.
 func (t *Tx) PutBan(b Ban) {
@@ -127,30 +143,54 @@ func (t *Tx) PutBan(b Ban) {
 }
 
 // DeleteBan removes a ban.
-func (t *Tx) DeleteBan(name string) { t.deletePolicy(name, true) }
+func (t *Tx) DeleteBan(name string) { t.deletePolicy(name, aBan) }
 
-func policySalt(ban bool) uint32 {
-	if ban {
-		return 1
+// policyKind keeps the names of policies, bans and delegations apart.
+type policyKind uint32
+
+const (
+	aPolicy policyKind = iota
+	aBan
+	aDelegation
+)
+
+func (p *policy) kind() policyKind {
+	switch {
+	case p.ban != nil:
+		return aBan
+	case p.delegation != nil:
+		return aDelegation
+	default:
+		return aPolicy
 	}
-	return 0
 }
 
-func (s *Snapshot) findPolicy(name string, ban bool) uint32 {
-	for p := s.policyIndex.probe(s.hash2(name, policySalt(ban))); ; {
+func (c *Counts) of(kind policyKind) *int {
+	switch kind {
+	case aBan:
+		return &c.Bans
+	case aDelegation:
+		return &c.Delegations
+	default:
+		return &c.Policies
+	}
+}
+
+func (s *Snapshot) findPolicy(name string, kind policyKind) uint32 {
+	for p := s.policyIndex.probe(s.hash2(name, uint32(kind))); ; {
 		id, ok := p.next()
 		if !ok {
 			return none
 		}
-		if x := *s.policies.at(id); x.Name == name && (x.ban != nil) == ban {
+		if x := *s.policies.at(id); x.Name == name && x.kind() == kind {
 			return id
 		}
 	}
 }
 
-func (t *Tx) deletePolicy(name string, ban bool) {
+func (t *Tx) deletePolicy(name string, kind policyKind) {
 	t.flush()
-	id := t.s.findPolicy(name, ban)
+	id := t.s.findPolicy(name, kind)
 	if id == none {
 		return
 	}
@@ -172,17 +212,22 @@ func (t *Tx) deletePolicy(name string, ban bool) {
 			t.release(&t.s.texts, &t.w.texts, e.space)
 		}
 	}
-	t.s.policyIndex.remove(t.v, t.s.hash2(name, policySalt(ban)), id)
+	t.s.policyIndex.remove(t.v, t.s.hash2(name, uint32(kind)), id)
 	give(&t.w.policies, &t.s.policies, t.v, id)
-	if ban {
-		t.s.count.Bans--
-	} else {
-		t.s.count.Policies--
+	*t.s.count.of(kind)--
+	t.s.count.objectReaders -= p.readsObject()
+}
+
+// readsObject is 1 when the policy's condition reads the object of a request.
+func (p *policy) readsObject() int {
+	if p.Condition != nil && p.Condition.ReadsObject() {
+		return 1
 	}
+	return 0
 }
 
 func (t *Tx) putPolicy(p *policy) {
-	t.deletePolicy(p.Name, p.ban != nil)
+	t.deletePolicy(p.Name, p.kind())
 	t.changed = true
 	p.rules, p.sig = t.compile(p.Rules)
 	for _, name := range p.Roles {
@@ -207,12 +252,11 @@ func (t *Tx) putPolicy(p *policy) {
 		for _, c := range p.ban.CredentialIDs {
 			t.listUnder(p, id, credentialKey, c)
 		}
-		t.s.count.Bans++
-	} else {
-		t.s.count.Policies++
 	}
+	*t.s.count.of(p.kind())++
+	t.s.count.objectReaders += p.readsObject()
 	*t.s.policies.edit(t.v, id) = p
-	t.s.policyIndex.insert(t.v, t.s.hash2(p.Name, policySalt(p.ban != nil)), id)
+	t.s.policyIndex.insert(t.v, t.s.hash2(p.Name, uint32(p.kind())), id)
 }
 
 // place works out under which resources and namespaces the policy stands.
@@ -309,8 +353,7 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 		x.bans = append(slices.Clip(x.bans), id)
 		return
 	}
-	lists := map[Effect]*entryList{Deny: &x.denies, Allow: &x.allows}
-	l := lists[p.Effect]
+	l := x.list(p)
 	if l == nil {
 		return
 	}
@@ -323,21 +366,16 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 // unlist takes the policy out of a key, and forgets a key without policies.
 func (t *Tx) unlist(k, id uint32, p *policy) {
 	x := t.s.keys.edit(t.v, k)
-	switch {
-	case p.ban != nil:
+	if p.ban != nil {
 		i := slices.Index(x.bans, id)
 		x.bans = slices.Delete(slices.Clone(x.bans), i, i+1)
-	case p.Effect == Deny || p.Effect == Allow:
-		l := &x.denies
-		if p.Effect == Allow {
-			l = &x.allows
-		}
+	} else if l := x.list(p); l != nil {
 		for _, e := range p.places {
 			e.policy = id
 			l.remove(t.v, e)
 		}
 	}
-	if len(x.bans) > 0 || x.denies.n > 0 || x.allows.n > 0 {
+	if len(x.bans) > 0 || x.denies.n > 0 || x.allows.n > 0 || x.handed.n > 0 {
 		return
 	}
 	if x.kind&prefixKey != 0 {

@@ -41,7 +41,7 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 	spaces, own, domains := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, p := range all.Policies {
 		p.Subjects = r.subjects(p.Subjects, p.Sites)
-		if len(p.Subjects) == 0 || !anyGlob(p.Sites, r.Site) || !r.touches(&p) {
+		if len(p.Subjects) == 0 || !anyGlob(p.Sites, r.Site) || !r.touches(p.Namespaces) {
 			continue
 		}
 		p.Sites = []string{r.Site}
@@ -53,6 +53,19 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 		}
 		readLabels(p.Subjects, own, domains)
 		out.Policies = append(out.Policies, p)
+	}
+	for _, d := range all.Delegations {
+		if !anyGlob(d.Sites, r.Site) || !r.touches(d.Namespaces) {
+			continue
+		}
+		d.Sites = []string{r.Site}
+		for _, name := range d.Roles {
+			roles[[2]string{"", name}] = true
+		}
+		for i := range d.NamespaceLabels {
+			spaces[d.NamespaceLabels[i].Key] = true
+		}
+		out.Delegations = append(out.Delegations, d)
 	}
 	for _, b := range all.Bans {
 		b.Subjects = r.subjects(b.Subjects, b.Sites)
@@ -112,9 +125,10 @@ func (r Restriction) subjects(list []PolicySubject, sites []string) []PolicySubj
 	return slices.DeleteFunc(slices.Clone(list), func(s PolicySubject) bool { return s.SitesOwn && !only })
 }
 
-// touches reports whether the policy is for questions inside the namespace.
-func (r Restriction) touches(p *Policy) bool {
-	return r.Namespace == "" || len(p.Namespaces) == 0 || anyGlob(p.Namespaces, r.Namespace)
+// touches reports whether policy with these namespaces is for questions inside
+// the namespace.
+func (r Restriction) touches(namespaces []string) bool {
+	return r.Namespace == "" || len(namespaces) == 0 || anyGlob(namespaces, r.Namespace)
 }
 
 // readLabels notes which labels the subjects read, of namespaces of the site

@@ -45,10 +45,12 @@ type Snapshot struct {
 type Counts struct {
 	Roles, Bindings int
 	// Unresolved counts the roles that bindings name and that do not exist.
-	Unresolved     int
-	Policies, Bans int
+	Unresolved                  int
+	Policies, Bans, Delegations int
 	// Subjects counts the distinct users and groups that bindings name.
 	Subjects int
+
+	objectReaders int // policies whose condition reads the object
 }
 
 // Counts returns how much policy the snapshot holds.
@@ -57,6 +59,10 @@ func (s *Snapshot) Counts() Counts {
 	c.Subjects = int(s.principalIndex.n)
 	return c
 }
+
+// ReadsObjects reports whether some policy's condition reads the object of a
+// request, so that a change must be decided again with its object.
+func (s *Snapshot) ReadsObjects() bool { return s.count.objectReaders > 0 }
 
 // Number returns the sequence number of the transaction that made the
 // snapshot. Within one engine, later snapshots have greater numbers.
@@ -196,8 +202,8 @@ func (m *match) offer(s *Snapshot, e *entry, principal, rule uint32) {
 }
 
 // Decide answers q: no to a caller that is banned, then no where a policy
-// denies, then yes where a binding or, failing that, a policy allows, else
-// nothing. Where several bans or policies say so, the one whose name sorts
+// denies, then yes where a binding or, failing that, a policy or, failing that,
+// a delegation allows, else nothing. Where several bans or policies say so, the one whose name sorts
 // first is the reason.
 //
 // Of the bindings, those of the cluster are asked before those of q's
@@ -214,7 +220,8 @@ func (m *match) offer(s *Snapshot, e *entry, principal, rule uint32) {
 // group system:authenticated, is the site's own and matches no binding.
 //
 // Decide does not allocate, unless the joined resource and subresource are
-// longer than any real ones or a condition does.
+// longer than any real ones, a condition does, or a delegation is to be
+// followed.
 func (s *Snapshot) Decide(q *Request) Decision {
 	if q.Site == ControlPlane {
 		return Decision{} // no site may bear the control plane's name
@@ -246,7 +253,10 @@ func (c *query) decide() Decision {
 	if id = c.ruled(hits, Allow); id != none {
 		return Decision{snap: c.s, effect: Allow, policy: id + 1}
 	}
-	return Decision{}
+	if c.s.count.Delegations == 0 {
+		return Decision{}
+	}
+	return c.handed(hits)
 }
 
 // bound decides by bindings alone.

@@ -15,6 +15,17 @@ type Standing struct {
 	Granted []GrantedRule
 	Missing []Grant // whose role does not exist
 	Allows  []PolicyRules
+	// Handed are the delegations to the caller, whether or not their givers
+	// still hold what they gave.
+	Handed []DelegatedRules
+}
+
+// DelegatedRules is a delegation with all its rules spelt out. What it gives of
+// them is what its giver holds.
+type DelegatedRules struct {
+	Delegation Delegation
+	Rules      []Rule
+	Missing    []string // roles it names that do not exist
 }
 
 // PolicyRules is an access policy with all its rules spelt out. Its selectors
@@ -39,7 +50,7 @@ func (s *Snapshot) StandingOf(q *Request) Standing {
 	who := Request{User: q.User, Groups: q.Groups, CredentialID: q.CredentialID, Namespace: q.Namespace, Site: q.Site, Time: q.Time, ResourceRequest: true}
 	c := newQuery(s, &who)
 	hits := c.findKeys(nil)
-	bans, denies, allows := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
+	bans, denies, allows, handed := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
 	for _, hit := range hits {
 		k := s.keys.at(hit.key)
 		holds := func(id uint32) bool {
@@ -63,11 +74,21 @@ func (s *Snapshot) StandingOf(q *Request) Standing {
 			}
 			return true
 		})
+		k.handed.all(func(e policyEntry) bool {
+			if !handed[e.policy] && holds(e.policy) {
+				handed[e.policy] = true
+			}
+			return true
+		})
 	}
 	for _, p := range s.byName(bans) {
 		out.Bans = append(out.Bans, *p.ban)
 	}
 	out.Denies, out.Allows = s.spellOut(denies), s.spellOut(allows)
+	rules := s.spellOut(handed)
+	for i, p := range s.byName(handed) {
+		out.Handed = append(out.Handed, DelegatedRules{p.delegation.Delegation, rules[i].Rules, rules[i].Missing})
+	}
 	out.Granted, out.Missing = s.RulesFor(&who)
 	return out
 }
@@ -166,7 +187,7 @@ func (h *Holders) matching(effect Effect) []*policy {
 	var out []*policy
 	for id := range h.s.policies.n {
 		p := *h.s.policies.at(id)
-		if p == nil || p.Effect != effect || !c.inPeriod(p) || !c.siteAmong(p) {
+		if p == nil || p.delegation != nil || p.Effect != effect || !c.inPeriod(p) || !c.siteAmong(p) {
 			continue
 		}
 		if p.ban != nil || c.action(p, deny) && c.inSpace(p, deny) && c.selects(p, deny) {

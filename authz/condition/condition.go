@@ -182,11 +182,20 @@ func (a *activation) ResolveName(name string) (any, bool) {
 	case "request.time":
 		return a.Time, a.Time != (time.Time{})
 	case "object":
-		return a.Object, a.Object != nil
+		return a.object(a.Object)
 	case "oldObject":
-		return a.OldObject, a.OldObject != nil
+		return a.object(a.OldObject)
 	}
 	return nil, false
+}
+
+// object gives one of the two objects. Where only the other is there, as for a
+// create or a delete, it is null; where neither is known it is an error.
+func (a *activation) object(m map[string]any) (any, bool) {
+	if m == nil {
+		return nil, a.Object != nil || a.OldObject != nil
+	}
+	return m, true
 }
 
 func readsObject(checked *cel.Ast) bool {

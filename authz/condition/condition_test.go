@@ -48,6 +48,7 @@ func TestHolds(t *testing.T) {
 		{expression: `object.metadata.labels.team == "a"`, want: true},
 		{expression: `has(object.metadata.labels.other)`},
 		{expression: `object.spec.replicas > oldObject.spec.replicas`, fails: true},
+		{expression: `object.metadata.labels.team == "b" || oldObject == null && object != null`, fails: false, want: true},
 	} {
 		c, err := env.Compile(tc.expression)
 		if err != nil {

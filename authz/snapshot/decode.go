@@ -47,6 +47,7 @@ func decode(body []byte, compile Compile) (authz.Content, error) {
 		return authz.Ban{Name: d.text(), Subjects: items(d, d.policySubject), CredentialIDs: items(d, d.text),
 			Sites: items(d, d.text), NotAfter: d.time(), Reason: d.text()}
 	})
+	c.Delegations = items(d, d.delegation)
 	if d.err == nil && len(d.b) > 0 {
 		d.fail(errMalformed)
 	}
@@ -181,10 +182,17 @@ func (d *decoder) requirement() authz.Requirement {
 	return r
 }
 
+func (d *decoder) delegation() authz.Delegation {
+	return authz.Delegation{Name: d.text(), ID: d.text(), Parent: d.text(), ParentID: d.text(),
+		Giver: authz.Giver{User: d.text(), UID: d.text(), CredentialID: d.text(), Groups: items(d, d.text), Superuser: d.flag()},
+		To:    d.subject(), Rules: items(d, d.rule), Roles: items(d, d.text), Sites: items(d, d.text),
+		Namespaces: items(d, d.text), NamespaceLabels: items(d, d.requirement), NotBefore: d.time(), NotAfter: d.time(), MayDelegate: d.flag()}
+}
+
 func (d *decoder) policy() authz.Policy {
 	p := authz.Policy{Name: d.text(), Effect: authz.Effect(d.byte()), Subjects: items(d, d.policySubject), Rules: items(d, d.rule),
 		Roles: items(d, d.text), Sites: items(d, d.text), Namespaces: items(d, d.text), NamespaceLabels: items(d, d.requirement),
-		LabelSelector: items(d, d.requirement), FieldSelector: items(d, d.requirement), NotBefore: d.time(), NotAfter: d.time()}
+		LabelSelector: items(d, d.requirement), FieldSelector: items(d, d.requirement), NotBefore: d.time(), NotAfter: d.time(), Message: d.text()}
 	if p.Effect != authz.Allow && p.Effect != authz.Deny {
 		d.fail(errMalformed)
 	}

@@ -55,6 +55,7 @@ func encode(c *authz.Content) ([]byte, error) {
 		e.time(b.NotAfter)
 		e.text(b.Reason)
 	})
+	list(e, c.Delegations, e.delegation)
 	return e.b, e.err
 }
 
@@ -120,6 +121,23 @@ func (e *encoder) requirement(r authz.Requirement) {
 	list(e, r.Values, e.text)
 }
 
+func (e *encoder) delegation(d authz.Delegation) {
+	for _, s := range [...]string{d.Name, d.ID, d.Parent, d.ParentID, d.Giver.User, d.Giver.UID, d.Giver.CredentialID} {
+		e.text(s)
+	}
+	list(e, d.Giver.Groups, e.text)
+	e.flag(d.Giver.Superuser)
+	e.subject(d.To)
+	list(e, d.Rules, e.rule)
+	list(e, d.Roles, e.text)
+	list(e, d.Sites, e.text)
+	list(e, d.Namespaces, e.text)
+	list(e, d.NamespaceLabels, e.requirement)
+	e.time(d.NotBefore)
+	e.time(d.NotAfter)
+	e.flag(d.MayDelegate)
+}
+
 func (e *encoder) policy(p authz.Policy) {
 	e.text(p.Name)
 	e.b = append(e.b, byte(p.Effect))
@@ -133,6 +151,7 @@ func (e *encoder) policy(p authz.Policy) {
 	list(e, p.FieldSelector, e.requirement)
 	e.time(p.NotBefore)
 	e.time(p.NotAfter)
+	e.text(p.Message)
 	e.flag(p.Condition != nil)
 	if p.Condition == nil {
 		return

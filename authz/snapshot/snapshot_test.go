@@ -152,6 +152,22 @@ func (d draw) fill(t *authz.Tx) {
 		}
 		t.PutPolicy(p)
 	}
+	for i := range d.IntN(6) {
+		x := authz.Delegation{Name: fmt.Sprint("d", i), ID: "id", Giver: authz.Giver{User: d.pick("u1", "u2", "system:serviceaccount:n1:s1"), UID: "uid",
+			Groups: d.some("g1", "g2", "system:masters"), CredentialID: d.pick("", "JTI=1"), Superuser: d.IntN(2) == 0},
+			To: authz.Subject{Kind: authz.User, Name: d.pick("u1", "u2")}, Rules: d.rules(), Sites: d.sites(), NotAfter: noon.Add(time.Hour), MayDelegate: d.IntN(2) == 0}
+		switch d.IntN(5) {
+		case 0:
+			x.To = authz.Subject{Kind: authz.ServiceAccount, Namespace: "n1", Name: "s1"}
+		case 1:
+			x.Roles, x.NotBefore = d.some("r1", "absent"), noon
+		case 2:
+			x.Namespaces, x.NamespaceLabels = d.some("n1", "n*"), d.labels("tier")
+		case 3:
+			x.Parent, x.ParentID = fmt.Sprint("d", d.IntN(6)), "id"
+		}
+		t.PutDelegation(x)
+	}
 	for i := range d.IntN(3) {
 		t.PutBan(authz.Ban{Name: fmt.Sprint("b", i), Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), Sites: d.sites(), Reason: "lost", NotAfter: noon.Add(time.Duration(d.IntN(3)-1) * time.Hour)})
 	}
@@ -178,6 +194,7 @@ func (d draw) question(site, namespace string) *authz.Request {
 func TestSameAnswersAsTheCentre(t *testing.T) {
 	t.Parallel()
 	var outcomes [3]int
+	handed := 0
 	for seed := range uint64(400) {
 		d := draw{rand.New(rand.NewPCG(seed, 11))}
 		centre := authz.New().Update(d.fill)
@@ -207,7 +224,13 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 				t.Fatalf("seed %d, %+v: %+v\ncentre: %v %s\nlocal:  %v %s", seed, r, q, want.Effect(), want.Reason(), got.Effect(), got.Reason())
 			}
 			outcomes[want.Effect()]++
+			if len(got.Delegations()) > 0 {
+				handed++
+			}
 		}
+	}
+	if handed < 150 {
+		t.Errorf("only %d decisions by delegation", handed)
 	}
 	for effect, n := range outcomes {
 		if n < 3000 {

@@ -21,19 +21,30 @@ func (c Checks) Ban(ctx context.Context, author Subject, obj, old *accessv1alpha
 		// At sites the control plane does not know who is above whom.
 		return nil
 	}
-	d, err := c.Access.Decide(ctx, author, authz.Request{
-		ResourceRequest: true,
-		Verb:            "escalate",
-		APIGroup:        accessv1alpha1.GroupVersion.Group,
-		Resource:        "bans",
-		Name:            nameForEscalate(obj, old != nil),
+	may, err := c.may(ctx, author, authz.Request{
+		Verb:     "escalate",
+		APIGroup: accessv1alpha1.GroupVersion.Group,
+		Resource: "bans",
+		Name:     nameForEscalate(obj, old != nil),
 	})
-	if err != nil || d.Allowed() {
+	if err != nil || may {
 		return err
 	}
 	subject := bannedSubject(obj.Spec.Subject)
-	held, _ := rulesOf(c.Access.config.Policy.Snapshot(), &subject, "")
-	return c.confirm(author, "", held)
+	snapshot := c.Access.config.Policy.Snapshot()
+	held, _ := rulesOf(snapshot, &subject, "")
+	if err := c.confirm(author, &authz.Policy{Rules: held, Sites: []string{authz.ControlPlane}}); err != nil {
+		return err
+	}
+	q := c.authorOf(subject)
+	for _, p := range snapshot.StandingOf(&q).Allows {
+		allowed := p.Policy
+		allowed.Sites = []string{authz.ControlPlane}
+		if err := c.confirm(author, &allowed); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bannedSubject is a subject with the groups that follow from its kind.

@@ -88,7 +88,17 @@ func (d Decision) Reason() string {
 	}
 }
 
-// Grant returns the binding that allowed; ok is false when none did.
+// Delegations returns the chain by which the subject has what it was allowed,
+// its own first; none when it holds it itself.
+func (d Decision) Delegations() []authz.Delegation {
+	if d.ruling != byEngine {
+		return nil
+	}
+	return d.engine.Delegations()
+}
+
+// Grant returns the binding that allowed; ok is false when none did. Where the
+// decision has delegations it is that of the first giver.
 func (d Decision) Grant() (grant authz.Grant, ok bool) {
 	if d.ruling != byEngine {
 		return authz.Grant{}, false

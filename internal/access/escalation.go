@@ -28,16 +28,16 @@ import (
 type Checks struct{ Access *Authorizer }
 
 // Role checks a Role: its author must hold every rule of it in its namespace,
-// or the verb escalate on it.
+// by whatever policy, or the verb escalate on it.
 func (c Checks) Role(ctx context.Context, author Subject, obj, old *rbacv1.Role) error {
 	if old != nil && onlyCollected(obj, old) {
 		return nil
 	}
-	may, err := c.may(ctx, author, "escalate", "roles", obj.Namespace, nameForEscalate(obj, old != nil))
+	may, err := c.mayRBAC(ctx, author, "escalate", "roles", obj.Namespace, nameForEscalate(obj, old != nil))
 	if err != nil || may {
 		return err
 	}
-	return c.confirm(author, obj.Namespace, rbac.Rules(obj.Rules))
+	return c.confirm(author, c.bound(obj.Namespace, rbac.Rules(obj.Rules)))
 }
 
 // ClusterRole checks a ClusterRole: its author must hold every rule of it
@@ -48,15 +48,15 @@ func (c Checks) ClusterRole(ctx context.Context, author Subject, obj, old *rbacv
 	if old != nil && onlyCollected(obj, old) {
 		return nil
 	}
-	may, err := c.may(ctx, author, "escalate", "clusterroles", "", nameForEscalate(obj, old != nil))
+	may, err := c.mayRBAC(ctx, author, "escalate", "clusterroles", "", nameForEscalate(obj, old != nil))
 	if err != nil || may {
 		return err
 	}
-	if err := c.confirm(author, "", rbac.Rules(obj.Rules)); err != nil {
+	if err := c.confirm(author, c.bound("", rbac.Rules(obj.Rules))); err != nil {
 		return err
 	}
 	if aggregates(obj) || old != nil && aggregates(old) {
-		if err := c.confirm(author, "", everything()); err != nil {
+		if err := c.confirm(author, c.bound("", everything())); err != nil {
 			return fault.Wrap(fault.Denied, "must have cluster-admin privileges to use the aggregationRule", err)
 		}
 	}
@@ -89,7 +89,7 @@ func (c Checks) bind(ctx context.Context, author Subject, namespace string, ref 
 	default:
 		return fault.Newf(fault.Invalid, "unsupported role reference kind: %q", ref.Kind)
 	}
-	may, err := c.may(ctx, author, "bind", resource, namespace, ref.Name)
+	may, err := c.mayRBAC(ctx, author, "bind", resource, namespace, ref.Name)
 	if err != nil || may {
 		return err
 	}
@@ -99,39 +99,21 @@ func (c Checks) bind(ctx context.Context, author Subject, namespace string, ref 
 		// can hold.
 		return apierrors.NewNotFound(schema.GroupResource{Group: rbacv1.GroupName, Resource: resource}, ref.Name)
 	}
-	return c.confirm(author, namespace, rules)
+	return c.confirm(author, c.bound(namespace, rules))
+}
+
+// mayRBAC is may for a verb on RBAC objects.
+func (c Checks) mayRBAC(ctx context.Context, author Subject, verb, resource, namespace, name string) (bool, error) {
+	return c.may(ctx, author, authz.Request{Verb: verb, APIGroup: rbacv1.GroupName, Resource: resource, Namespace: namespace, Name: name})
 }
 
 // may reports whether author holds one of the verbs that replace the check.
-// Superusers hold both.
-func (c Checks) may(ctx context.Context, author Subject, verb, resource, namespace, name string) (bool, error) {
-	d, err := c.Access.Decide(ctx, author, authz.Request{
-		ResourceRequest: true,
-		Verb:            verb,
-		APIGroup:        rbacv1.GroupName,
-		Resource:        resource,
-		Namespace:       namespace,
-		Name:            name,
-	})
-	return d.Allowed(), err
-}
-
-// confirm refuses rules that author does not hold in namespace.
-func (c Checks) confirm(author Subject, namespace string, asked []authz.Rule) error {
-	if rbac.TooWide(asked) {
-		return fault.Newf(fault.Invalid, "the rules spell out more than %d single actions, too many to check against their author's", rbac.MaxActions)
-	}
-	held, unresolved := rulesOf(c.Access.config.Policy.Snapshot(), &author, namespace)
-	ok, missing := authz.Covers(held, asked)
-	if ok {
-		return nil
-	}
-	text := fmt.Sprintf("user %q (groups=%q) is attempting to grant RBAC permissions not currently held:\n%s",
-		author.Name, author.Groups, rbac.DescribeAll(missing))
-	if len(unresolved) > 0 {
-		text += "; resolution errors: " + MissingRoles(unresolved)
-	}
-	return fault.New(fault.Denied, text)
+// Superusers hold them all. What was delegated does not count: a grant made by
+// it would outlast it.
+func (c Checks) may(ctx context.Context, author Subject, q authz.Request) (bool, error) {
+	q.ResourceRequest = true
+	d, err := c.Access.Decide(ctx, author, q)
+	return d.Allowed() && len(d.Delegations()) == 0, err
 }
 
 // MissingRoles says of grants whose role does not exist which roles those

@@ -62,29 +62,55 @@ func TestChecksOnAccessPolicies(t *testing.T) {
 
 func TestChecksOnDelegations(t *testing.T) {
 	t.Parallel()
-	c := access.Checks{Access: authors().authorizer(t)}
+	w := authors()
+	w.clusterRoles = append(w.clusterRoles, clusterRole("stand-in", named(rule("impersonate", "", "users"), "ns-getter"), named(rule("impersonate", "", "groups"), "getters"),
+		rule("get", "", "pods")))
+	w.clusterRoleBindings = append(w.clusterRoleBindings, clusterBind("stand-in", "User:stand-in"))
+	c := access.Checks{Access: w.authorizer(t)}
+	parent := &accessv1alpha1.Delegation{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "p-1"}, Spec: accessv1alpha1.DelegationSpec{
+		From: access.Giver(user("admin")), To: accessv1alpha1.DelegationReceiver{Kind: "User", Name: "nobody"}, MayDelegate: true}}
+	find := func(name string) (*accessv1alpha1.Delegation, bool) { return parent, name == "p" }
 	write := func(author access.Subject, change func(*accessv1alpha1.DelegationSpec)) error {
-		d := &accessv1alpha1.Delegation{Spec: accessv1alpha1.DelegationSpec{From: access.Giver(author),
+		d := &accessv1alpha1.Delegation{Spec: accessv1alpha1.DelegationSpec{From: access.Giver(author), Sites: []string{"gatehouse"},
 			Rules: []rbacv1.PolicyRule{rule("get", "", "pods")}, Namespaces: &accessv1alpha1.NamespaceScope{Names: []string{"ns"}}}}
 		change(&d.Spec)
-		return c.Delegation(t.Context(), author, d)
+		return c.Delegation(t.Context(), author, d, find)
 	}
 	nothing := func(*accessv1alpha1.DelegationSpec) {}
 	verdicts{"ns-getter": true, "x,getters": true, "getter": true, "nobody": false, "escalator": false, "root,system:masters": true}.check(t,
 		func(author access.Subject) error { return write(author, nothing) })
 	for name, change := range map[string]func(*accessv1alpha1.DelegationSpec){
 		"another giver":             func(s *accessv1alpha1.DelegationSpec) { s.From.User = "admin" },
-		"a giver of more":           func(s *accessv1alpha1.DelegationSpec) { s.From.Groups = []string{"system:masters"} },
-		"another UID":               func(s *accessv1alpha1.DelegationSpec) { s.From.UID = "1" },
 		"more than it holds":        func(s *accessv1alpha1.DelegationSpec) { s.Roles = []string{"all"} },
 		"where it does not":         func(s *accessv1alpha1.DelegationSpec) { s.Namespaces = nil },
-		"a parent of a stolen name": func(s *accessv1alpha1.DelegationSpec) { s.Parent, s.From.User = "p", "admin" },
+		"at a site":                 func(s *accessv1alpha1.DelegationSpec) { s.Sites = []string{"gatehouse", "edge"} },
+		"everywhere":                func(s *accessv1alpha1.DelegationSpec) { s.Sites = []string{"*"} },
+		"a parent of a stolen name": func(s *accessv1alpha1.DelegationSpec) { s.Parent, s.ParentUID, s.From.User = "p", "p-1", "admin" },
+		"a parent that was there":   func(s *accessv1alpha1.DelegationSpec) { s.Parent, s.ParentUID = "p", "p-0" },
+		"no parent":                 func(s *accessv1alpha1.DelegationSpec) { s.Parent, s.ParentUID = "q", "p-1" },
 	} {
 		if err := write(user("ns-getter"), change); fault.KindOf(err) != fault.Denied {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := write(user("ns-getter"), func(s *accessv1alpha1.DelegationSpec) { s.Parent = "p" }); err != nil {
+	if err := write(user("nobody"), func(s *accessv1alpha1.DelegationSpec) { s.Parent, s.ParentUID = "p", "p-1" }); err != nil {
 		t.Errorf("with a parent: %v", err)
+	}
+	onBehalf := func(giver accessv1alpha1.DelegationGiver) error {
+		return write(user("stand-in"), func(s *accessv1alpha1.DelegationSpec) { s.From = access.OnBehalf(user("stand-in"), giver) })
+	}
+	if err := onBehalf(accessv1alpha1.DelegationGiver{User: "ns-getter", Groups: []string{"getters"}}); err != nil {
+		t.Errorf("on behalf of somebody: %v", err)
+	}
+	for name, giver := range map[string]accessv1alpha1.DelegationGiver{
+		"somebody else":     {User: "admin"},
+		"in a group":        {User: "ns-getter", Groups: []string{"system:masters"}},
+		"with a UID":        {User: "ns-getter", UID: "1"},
+		"a site":            {User: "system:site:edge"},
+		"a service account": {User: "system:serviceaccount:ns:robot"},
+	} {
+		if err := onBehalf(giver); fault.KindOf(err) != fault.Denied {
+			t.Errorf("on behalf of %s: %v", name, err)
+		}
 	}
 }

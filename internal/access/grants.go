@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
@@ -22,6 +23,10 @@ const (
 type Grants struct {
 	AccessPolicies *Feed[*accessv1alpha1.AccessPolicy]
 	Bans           *Feed[*accessv1alpha1.Ban]
+	Delegations    *Feed[*accessv1alpha1.Delegation]
+	// Accounts are the service accounts: what one of them gave away ends with
+	// it.
+	Accounts *Feed[*corev1.ServiceAccount]
 	// Namespaces are those of the control plane, for policies that choose
 	// namespaces by label or subjects by domain.
 	Namespaces *Feed[*corev1.Namespace]
@@ -34,13 +39,20 @@ type Grants struct {
 	owners  map[string]string                       // owner namespace of each site
 	members map[string]*accessv1alpha1.AccessPolicy // policies with a subject that is a domain
 	moved   bool                                    // since members were last translated
+
+	accounts map[string]types.UID                  // of each service account, by user name
+	given    map[string]*accessv1alpha1.Delegation // by name
+	givers   map[string]map[string]struct{}        // delegations of each service account
 }
 
 // WithGrants adds the feeds beyond RBAC. It must be called before any feed is
 // used, and makes the policy wait for the new feeds too. compile compiles
 // conditions; without it every condition fails.
 func (p *Policy) WithGrants(compile func(accessv1alpha1.Effect, string) (authz.Condition, error)) *Grants {
-	g := &Grants{domains: map[string]string{}, owners: map[string]string{}, members: map[string]*accessv1alpha1.AccessPolicy{}}
+	g := &Grants{
+		domains: map[string]string{}, owners: map[string]string{}, members: map[string]*accessv1alpha1.AccessPolicy{},
+		accounts: map[string]types.UID{}, given: map[string]*accessv1alpha1.Delegation{}, givers: map[string]map[string]struct{}{},
+	}
 	g.translator = grant.Translator{NamespacesOf: g.namespacesOf, SitesOf: g.sitesOf, Compile: compile}
 	g.AccessPolicies = newFeed(p, "accesspolicies",
 		func(tx *authz.Tx, a *accessv1alpha1.AccessPolicy) {
@@ -57,6 +69,15 @@ func (p *Policy) WithGrants(compile func(accessv1alpha1.Effect, string) (authz.C
 	g.Bans = newFeed(p, "bans",
 		func(tx *authz.Tx, b *accessv1alpha1.Ban) { tx.PutBan(g.translator.Ban(b)) },
 		func(tx *authz.Tx, k key) { tx.DeleteBan(k.name) })
+	g.Delegations = newFeed(p, "delegations", g.putDelegation, func(tx *authz.Tx, k key) {
+		g.forgetDelegation(k.name)
+		tx.DeleteDelegation(k.name)
+	})
+	g.Accounts = newFeed(p, "serviceaccounts",
+		func(tx *authz.Tx, a *corev1.ServiceAccount) {
+			g.account(tx, serviceAccountUser+a.Namespace+":"+a.Name, a.UID)
+		},
+		func(tx *authz.Tx, k key) { g.account(tx, serviceAccountUser+k.namespace+":"+k.name, "") })
 	g.Namespaces = newFeed(p, "namespaces",
 		func(tx *authz.Tx, n *corev1.Namespace) {
 			g.move(g.domains, n.Name, domainOf(n))

@@ -35,6 +35,8 @@ func granted(t *testing.T) (*access.Policy, *access.Grants, *access.Authorizer, 
 	p.Sites.Replace([]*federationv1alpha1.Site{siteObject("shared", federationv1alpha1.SiteFull, federationv1alpha1.SiteRBACShared)})
 	g.AccessPolicies.Replace(nil)
 	g.Bans.Replace(nil)
+	g.Delegations.Replace(nil)
+	g.Accounts.Replace(nil)
 	g.Namespaces.Replace(nil)
 	now := noon
 	a, err := access.New(access.Config{Policy: p, Now: func() time.Time { return now }})
@@ -61,7 +63,7 @@ func TestGrantsAreWaitedFor(t *testing.T) {
 	t.Parallel()
 	p := access.NewPolicy()
 	p.WithGrants(nil)
-	if want := "access policy is not loaded yet: waiting for accesspolicies, bans, clusterrolebindings, clusterroles, namespaces, rolebindings, roles, sites"; fault.Public(p.Ready()) != want {
+	if want := "access policy is not loaded yet: waiting for accesspolicies, bans, clusterrolebindings, clusterroles, delegations, namespaces, rolebindings, roles, serviceaccounts, sites"; fault.Public(p.Ready()) != want {
 		t.Errorf("got %q", fault.Public(p.Ready()))
 	}
 }

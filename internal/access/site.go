@@ -69,7 +69,7 @@ func DecideAtSite(snapshot *authz.Snapshot, q *authz.Request) Decision {
 		return Decision{engine: d}
 	}
 	_, known := sitename.Incoming(q.User, nil)
-	if _, byBinding := d.Grant(); byBinding && !known {
+	if _, byBinding := d.Grant(); !known && (byBinding || len(d.Delegations()) > 0) {
 		// The caller is the site's own; that it shares a group with people of
 		// the control plane, system:authenticated for one, gives it nothing.
 		return Decision{}

@@ -68,7 +68,8 @@ const (
 	AnnotationGap        = "audit.gatehouse.dev/gap"              // why records may be missing before this one
 	AnnotationGapCount   = "audit.gatehouse.dev/gap-count"        // how many, where the sender told
 	AnnotationBreakGlass = "audit.gatehouse.dev/break-glass"      // the reason given for break-glass access
-	AnnotationDelegation = "audit.gatehouse.dev/delegation-chain" // who acted on whose behalf, outermost first
+	AnnotationDelegation = "audit.gatehouse.dev/delegation-chain" // by which Delegations the caller acted, its own first, as JSON
+	AnnotationOnBehalf   = "audit.gatehouse.dev/on-behalf-of"     // whose right the caller used, when a Delegation gave it
 	AnnotationDomain     = "audit.gatehouse.dev/domain"           // the domain that the event concerns
 	AnnotationNamespace  = "audit.gatehouse.dev/namespace"        // the namespace of ours that a site's event belongs to
 	AnnotationSource     = "audit.gatehouse.dev/source"           // which AuditSource wrote it, where it has a certificate of its own

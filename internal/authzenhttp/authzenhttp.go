@@ -282,7 +282,7 @@ const (
 // mayAsk refuses a caller without the permission to create a review.
 func (h *handler) mayAsk(t *turn, review string) error {
 	t.ev.ObjectRef = &audit.ObjectReference{Resource: review, APIGroup: "access.gatehouse.dev", APIVersion: "v1alpha1"}
-	allowed, reason, err := h.Permit(t.ctx, t.caller, &authz.Request{
+	allowed, reason, err := h.Permit(audit.WithNotes(t.ctx, &t.ev), t.caller, &authz.Request{
 		ResourceRequest: true, Verb: "create", APIGroup: "access.gatehouse.dev", Resource: review,
 	})
 	if err != nil {

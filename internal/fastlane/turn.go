@@ -73,6 +73,7 @@ func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request
 		Annotations:              annotations,
 	}
 	w.Header()["Audit-Id"] = []string{t.ev.AuditID}
+	t.ctx = audit.WithNotes(ctx, &t.ev)
 	return t
 }
 

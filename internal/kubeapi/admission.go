@@ -25,9 +25,9 @@ import (
 var immortal = sets.New("default", "kube-system", "kube-public")
 
 // admissionChain is what looks into a request after it was allowed: the life
-// of namespaces, the policies that operators write, and at last what the
-// composition adds.
-func admissionChain(ctx context.Context, cfg *restclient.Config, shared informers.SharedInformerFactory, authz authorizer.Authorizer, mapper meta.RESTMapper, version compatibility.EffectiveVersion, last []Admit) (admission.Interface, error) {
+// of namespaces, conditions of access policies on the object, the policies that
+// operators write, and at last what the composition adds.
+func admissionChain(ctx context.Context, cfg *restclient.Config, shared informers.SharedInformerFactory, authz authorizer.Authorizer, mapper meta.RESTMapper, version compatibility.EffectiveVersion, objects objectPolicies, last []Admit) (admission.Interface, error) {
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("client for admission: %w", err)
@@ -45,7 +45,7 @@ func admissionChain(ctx context.Context, cfg *restclient.Config, shared informer
 		return nil, fmt.Errorf("validating admission policies: %w", err)
 	}
 	init := initializer.New(client, dyn, shared, authz, utilfeature.DefaultFeatureGate, version, ctx.Done(), mapper)
-	plugins := []admission.Interface{namespaces, policies, lastWord(last)}
+	plugins := []admission.Interface{namespaces, objects, policies, lastWord(last)}
 	for _, p := range plugins {
 		init.Initialize(p)
 		if v, ok := p.(admission.InitializationValidator); ok {

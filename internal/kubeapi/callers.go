@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -36,7 +37,12 @@ func requestAuthenticator(f Authenticate) authenticator.Request {
 }
 
 // frameAuthorizer adapts Authorizer.
-type frameAuthorizer struct{ to Authorizer }
+type frameAuthorizer struct {
+	to Authorizer
+	// admitted are the resources whose changes pass admission, where conditions
+	// on the object are decided; see objectPolicies. Nil is none.
+	admitted map[schema.GroupResource]bool
+}
 
 var _ authorizer.Authorizer = frameAuthorizer{}
 
@@ -57,6 +63,7 @@ func (f frameAuthorizer) Authorize(ctx context.Context, a authorizer.Attributes)
 		APIGroup: a.GetAPIGroup(), Resource: a.GetResource(), Subresource: a.GetSubresource(),
 		Namespace: a.GetNamespace(), Name: a.GetName(), Path: a.GetPath(),
 		FieldSelector: selector.Fields(fieldSelector), LabelSelector: selector.Labels(labelSelector),
+		ObjectLater: a.IsResourceRequest() && changing[a.GetVerb()] && f.admitted[schema.GroupResource{Group: a.GetAPIGroup(), Resource: a.GetResource()}],
 	})
 	if err != nil {
 		if !a.IsResourceRequest() && a.GetVerb() == "get" && isHealth(a.GetPath()) {

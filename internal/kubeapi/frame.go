@@ -38,6 +38,9 @@ type Config struct {
 
 	Authenticate Authenticate
 	Authorizer   Authorizer
+	// ReadsObjects reports whether the answers of Authorizer may depend on the
+	// object of a change, so that it must be asked again with it. Nil is always.
+	ReadsObjects func() bool
 	// Admit is asked, in this order, about every change that is allowed.
 	Admit       []Admit
 	Recorder    audit.Recorder
@@ -81,6 +84,9 @@ func New(ctx context.Context, cfg Config) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.ReadsObjects == nil {
+		cfg.ReadsObjects = func() bool { return true }
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	f := &Frame{cfg: cfg, stores: map[schema.GroupResource]*store{}, subs: map[string]*substore{}, loop: &loopback{}, cancel: cancel}
 	f.backend = &auditBackend{recorder: cfg.Recorder, drained: make(chan struct{})}
@@ -123,7 +129,7 @@ func New(ctx context.Context, cfg Config) (*Frame, error) {
 			return cache.NewSharedIndexInformer(listWatch{ns}, &corev1.Namespace{}, resync, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 		})
 	}
-	gc.AdmissionControl, err = admissionChain(ctx, f.loop.config(), f.shared, frameAuthorizer{cfg.Authorizer}, restMapper(cfg.Kinds), gc.EffectiveVersion, cfg.Admit)
+	gc.AdmissionControl, err = admissionChain(ctx, f.loop.config(), f.shared, frameAuthorizer{to: cfg.Authorizer}, restMapper(cfg.Kinds), gc.EffectiveVersion, objectPolicies{cfg.Authorizer, cfg.ReadsObjects}, cfg.Admit)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +155,11 @@ func (f *Frame) genericConfig(t *types) *genericapiserver.Config {
 	gc.EnableProfiling = false
 	gc.Authentication.Authenticator = withLoopback(requestAuthenticator(f.cfg.Authenticate))
 	gc.Authentication.APIAudiences = f.cfg.Audiences
-	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer}
+	admitted := map[schema.GroupResource]bool{}
+	for _, k := range f.cfg.Kinds {
+		admitted[groupResource(resource.NamesOf(k))] = true
+	}
+	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer, admitted}
 	gc.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
 		return f.withService(f.withLengths(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs), t.codecs)
 	}

@@ -135,7 +135,16 @@ type AccessPolicyStatus struct {
 	// observedGeneration is the generation that the status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
-	// conditions: Compiled says whether the policy is in force as written.
+	// rules is how many rules the policy has, those of its roles included.
+	// +optional
+	Rules int32 `json:"rules,omitempty"`
+	// matchedSubjects is how many names and patterns its subjects stand for: a
+	// domain stands for what is in it now.
+	// +optional
+	MatchedSubjects int32 `json:"matchedSubjects,omitempty"`
+	// conditions: Compiled says whether the condition can be evaluated,
+	// RolesFound whether every role exists, InForce whether the policy allows
+	// or denies now.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

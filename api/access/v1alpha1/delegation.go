@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Delegation hands a part of the authority of its author to somebody else for
@@ -25,10 +26,14 @@ type Delegation struct {
 
 // DelegationSpec is what is handed on, from whom, to whom and for how long.
 type DelegationSpec struct {
-	// from is the giver. The control plane fills it in with the author; any
-	// other value is refused.
+	// from is the giver. The control plane fills it in with the author. An
+	// author who names somebody else there gives on their behalf, and needs the
+	// right to impersonate the user, each of the groups and the UID.
 	// +optional
 	From DelegationGiver `json:"from,omitempty"`
+	// author is who wrote the delegation, filled in by the control plane.
+	// +optional
+	Author string `json:"author,omitempty"`
 	// to is the receiver: a User or ServiceAccount by its exact name.
 	To DelegationReceiver `json:"to"`
 	// roles are names of ClusterRoles of the control plane.
@@ -57,6 +62,10 @@ type DelegationSpec struct {
 	// hands on here.
 	// +optional
 	Parent string `json:"parent,omitempty"`
+	// parentUID is the UID of parent, filled in by the control plane: another
+	// delegation of that name, written later, is not it.
+	// +optional
+	ParentUID types.UID `json:"parentUID,omitempty"`
 }
 
 // DelegationGiver is the giver as it was authenticated when it wrote the
@@ -72,6 +81,10 @@ type DelegationGiver struct {
 	// +optional
 	// +listType=set
 	Groups []string `json:"groups,omitempty"`
+	// credentialID is the credential that wrote the delegation, filled in by
+	// the control plane. A ban of it ends the delegation.
+	// +optional
+	CredentialID string `json:"credentialID,omitempty"`
 }
 
 // DelegationReceiver is the receiver by its exact name.
@@ -87,6 +100,11 @@ type DelegationReceiver struct {
 
 // DelegationStatus is what the control plane makes of a delegation.
 type DelegationStatus struct {
+	// chain is who has it from whom: the receiver, its giver and so on to
+	// whoever holds it itself.
+	// +optional
+	// +listType=atomic
+	Chain []string `json:"chain,omitempty"`
 	// conditions: InForce says whether it gives anything now, and why not.
 	// +optional
 	// +listType=map

@@ -36,6 +36,8 @@ func withPolicies(t *testing.T, policies []*accessv1alpha1.AccessPolicy) authzen
 	p.ClusterRoleBindings.Replace(nil)
 	p.Sites.Replace(nil)
 	g.Bans.Replace(nil)
+	g.Delegations.Replace(nil)
+	g.Accounts.Replace(nil)
 	g.Namespaces.Replace([]*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, {ObjectMeta: metav1.ObjectMeta{Name: "other"}}})
 	g.AccessPolicies.Replace(policies)
 	a, err := access.New(access.Config{Policy: p})

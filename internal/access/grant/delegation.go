@@ -2,6 +2,7 @@ package grant
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -10,6 +11,7 @@ import (
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
+	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
 
 // Delegation returns what is wrong with a new delegation whose from has been
@@ -41,6 +43,13 @@ func (v Validator) Delegation(d *accessv1alpha1.Delegation) field.ErrorList {
 	default:
 		errs = append(errs, window(s.NotBefore, &s.NotAfter)...)
 	}
+	for i, g := range s.From.Groups {
+		errs = append(errs, tooLong(root.Child("from", "groups").Index(i), g, maxName)...)
+	}
+	errs = append(errs, tooMany(root.Child("from", "groups"), len(s.From.Groups), maxSubjects)...)
+	if sitename.Reserved(s.From.User) || slices.ContainsFunc(s.From.Groups, sitename.Reserved) {
+		errs = append(errs, field.Forbidden(root.Child("from"), "a site hands on nothing"))
+	}
 	if s.Parent != "" && len(errs) == 0 {
 		errs = append(errs, v.chain(s)...)
 	}
@@ -63,6 +72,9 @@ func (v Validator) chain(s *accessv1alpha1.DelegationSpec) field.ErrorList {
 	}
 	p := &parent.Spec
 	var errs field.ErrorList
+	if parent.UID != s.ParentUID {
+		errs = append(errs, field.Invalid(path, s.Parent, "has just been replaced"))
+	}
 	if receiver(p.To) != s.From.User {
 		errs = append(errs, field.Invalid(path, s.Parent, "was not given to the author"))
 	}
@@ -103,11 +115,11 @@ func (v Validator) circle(s *accessv1alpha1.DelegationSpec, parent *accessv1alph
 		if parent.Spec.Parent == "" {
 			return nil
 		}
-		if depth == maxChain {
-			return field.ErrorList{field.Invalid(root.Child("parent"), s.Parent, fmt.Sprintf("authority may be handed on at most %d times", maxChain))}
+		if depth == authz.MaxChain-1 {
+			return field.ErrorList{field.Invalid(root.Child("parent"), s.Parent, fmt.Sprintf("at most %d delegations may stand one behind the other", authz.MaxChain))}
 		}
 		next, ok := v.FindDelegation(parent.Spec.Parent)
-		if !ok {
+		if !ok || next.UID != parent.Spec.ParentUID {
 			// An ancestor that is gone gives nothing any more.
 			return field.ErrorList{field.NotFound(root.Child("parent"), parent.Spec.Parent)}
 		}

@@ -39,9 +39,7 @@ const (
 
 	// maxDelegation is how far ahead a delegation may end: what is needed for
 	// longer is a grant.
-	maxDelegation = 366 * 24 * time.Hour
-	// maxChain is how often authority may be handed on.
-	maxChain = 8
+	maxDelegation = 90 * 24 * time.Hour
 )
 
 // ControlPlane is the name by which sites lists mean the control plane itself.

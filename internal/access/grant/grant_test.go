@@ -295,9 +295,11 @@ func TestDelegation(t *testing.T) {
 		{"to a site", func(d *s) { d.To.Kind = "Site" }, []string{`spec.to.kind: supported values: "User", "ServiceAccount"`}},
 		{"to a site's name", func(d *s) { d.To.Name = "system:site:berlin" }, []string{"spec.to.name: names of sites"}},
 		{"for ever", func(d *s) { d.NotAfter = metav1.Time{} }, []string{"spec.notAfter: must end"}},
-		{"for years", func(d *s) { d.NotAfter = *at(24 * 400) }, []string{"spec.notAfter: at most 366 days ahead"}},
+		{"for years", func(d *s) { d.NotAfter = *at(24 * 400) }, []string{"spec.notAfter: at most 90 days ahead"}},
 		{"already over", func(d *s) { d.NotAfter = *at(-1) }, []string{"spec.notAfter: is already past"}},
 		{"an end before its start", func(d *s) { d.NotBefore, d.NotAfter = at(3), *at(2) }, []string{"spec.notAfter: must be after notBefore"}},
+		{"from a site", func(d *s) { d.From.User = "system:site:berlin" }, []string{"spec.from: a site hands on nothing"}},
+		{"from a giver of long groups", func(d *s) { d.From.Groups = []string{"a", strings.Repeat("g", 1025)} }, []string{"spec.from.groups[1]: Too long"}},
 		{"nowhere", func(d *s) { d.Sites = nil }, []string{"spec.sites: name sites"}},
 		{"of nothing", func(d *s) { d.Rules = nil }, []string{"spec.rules: at least one of roles and rules"}},
 		{"of an unknown role", func(d *s) { d.Roles = []string{"gone"} }, []string{"spec.roles[0]: Not found"}},
@@ -346,6 +348,9 @@ func TestDelegationStaysInsideItsParent(t *testing.T) {
 			faults(t, validator(parent).Delegation(delegation("d", "bob", "carol", "parent", tc.change)), tc.want...)
 		})
 	}
+	another := parent.DeepCopy()
+	another.UID = "2"
+	faults(t, validator(another).Delegation(delegation("d", "bob", "carol", "parent")), "spec.parent: has just been replaced")
 	closed := delegation("parent", "alice", "bob", "", func(d *s) { d.MayDelegate = false })
 	faults(t, validator(closed).Delegation(delegation("d", "bob", "carol", "parent")), "spec.parent: may not be handed on")
 	later := delegation("parent", "alice", "bob", "", func(d *s) { d.NotBefore = at(5) })
@@ -366,14 +371,14 @@ func TestDelegationChains(t *testing.T) {
 		return delegation("new", name(i+1), to, fmt.Sprintf("d%d", i))
 	}
 	v := validator(stored...)
-	faults(t, v.Delegation(next(7, "new")))
-	faults(t, v.Delegation(next(8, "new")), "spec.parent: at most 8 times")
-	faults(t, v.Delegation(next(6, "u0")), "spec.to.name: already stands in the chain")
-	faults(t, v.Delegation(next(6, "u3")), "spec.to.name: already stands in the chain")
+	faults(t, v.Delegation(next(6, "new")))
+	faults(t, v.Delegation(next(7, "new")), "spec.parent: at most 8 delegations")
+	faults(t, v.Delegation(next(5, "u0")), "spec.to.name: already stands in the chain")
+	faults(t, v.Delegation(next(5, "u3")), "spec.to.name: already stands in the chain")
 	faults(t, validator(stored[6]).Delegation(next(6, "new")), `spec.parent: Not found: "d5"`)
 	// Two that name each other cannot be written, but must not hang the check.
 	a, b := delegation("a", "x", "y", "b"), delegation("b", "y", "x", "a")
-	faults(t, validator(a, b).Delegation(delegation("new", "y", "z", "a")), "spec.parent: at most 8 times")
+	faults(t, validator(a, b).Delegation(delegation("new", "y", "z", "a")), "spec.parent: at most 8 delegations")
 }
 
 func TestPatterns(t *testing.T) {

@@ -40,6 +40,7 @@ func (t Translator) AccessPolicy(p *accessv1alpha1.AccessPolicy) authz.Policy {
 		FieldSelector: fieldSelector(s.FieldSelector),
 		NotBefore:     instant(s.NotBefore),
 		NotAfter:      instant(s.NotAfter),
+		Message:       s.Message,
 	}
 	switch s.Effect {
 	case accessv1alpha1.EffectAllow:
@@ -50,18 +51,50 @@ func (t Translator) AccessPolicy(p *accessv1alpha1.AccessPolicy) authz.Policy {
 	for i := range s.Subjects {
 		out.Subjects = t.subject(out.Subjects, &s.Subjects[i])
 	}
-	if n := s.Namespaces; n != nil {
-		out.Namespaces = n.Names
-		if n.Selector != nil {
-			out.NamespaceLabels = requirements(n.Selector.MatchLabels, n.Selector.MatchExpressions)
-		}
-		if len(out.Namespaces) == 0 && len(out.NamespaceLabels) == 0 {
-			// A scope without limits still means to be inside a namespace.
-			out.Namespaces = []string{"*"}
-		}
-	}
+	out.Namespaces, out.NamespaceLabels = scopeOf(s.Namespaces)
 	if s.Condition != "" {
 		out.Condition = t.compile(s.Effect, s.Condition)
+	}
+	return out
+}
+
+// scopeOf translates a scope; nil is everywhere.
+func scopeOf(n *accessv1alpha1.NamespaceScope) (names []string, labels []authz.Requirement) {
+	if n == nil {
+		return nil, nil
+	}
+	if n.Selector != nil {
+		labels = requirements(n.Selector.MatchLabels, n.Selector.MatchExpressions)
+	}
+	if len(n.Names) == 0 && len(labels) == 0 {
+		// A scope without limits still means to be inside a namespace.
+		return []string{"*"}, nil
+	}
+	return n.Names, labels
+}
+
+// Delegation translates a delegation. superuser says that its giver holds
+// everything in the control plane.
+func (t Translator) Delegation(d *accessv1alpha1.Delegation, superuser bool) authz.Delegation {
+	s := &d.Spec
+	out := authz.Delegation{
+		Name: d.Name, ID: string(d.UID),
+		Parent: s.Parent, ParentID: string(s.ParentUID),
+		Giver:       authz.Giver{User: s.From.User, UID: s.From.UID, Groups: s.From.Groups, CredentialID: s.From.CredentialID, Superuser: superuser},
+		Rules:       rbac.Rules(s.Rules),
+		Roles:       s.Roles,
+		Sites:       s.Sites,
+		NotBefore:   instant(s.NotBefore),
+		NotAfter:    s.NotAfter.Time,
+		MayDelegate: s.MayDelegate,
+	}
+	out.Namespaces, out.NamespaceLabels = scopeOf(s.Namespaces)
+	// A receiver of another kind receives nothing.
+	switch s.To.Kind {
+	case accessv1alpha1.SubjectUser:
+		out.To = authz.Subject{Kind: authz.User, Name: s.To.Name}
+	case accessv1alpha1.SubjectServiceAccount:
+		out.To = authz.Subject{Kind: authz.ServiceAccount, Namespace: s.To.Namespace, Name: s.To.Name}
 	}
 	return out
 }

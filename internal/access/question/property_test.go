@@ -38,6 +38,8 @@ func newWorld(t *testing.T) *world {
 	p.ClusterRoleBindings.Replace(nil)
 	p.Sites.Replace(nil)
 	w.grants.Bans.Replace(nil)
+	w.grants.Delegations.Replace(nil)
+	w.grants.Accounts.Replace(nil)
 	w.grants.AccessPolicies.Replace(nil)
 	w.grants.Namespaces.Replace(nil)
 	a, err := access.New(access.Config{Policy: p, Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})

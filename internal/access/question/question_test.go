@@ -40,6 +40,8 @@ func asker(t *testing.T, policies []*accessv1alpha1.AccessPolicy, bans ...*acces
 	p.Sites.Replace(nil)
 	g.Namespaces.Replace(nil)
 	g.Bans.Replace(bans)
+	g.Delegations.Replace(nil)
+	g.Accounts.Replace(nil)
 	g.AccessPolicies.Replace(policies)
 	a, err := access.New(access.Config{Policy: p})
 	if err != nil {

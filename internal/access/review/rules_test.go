@@ -42,6 +42,8 @@ func TestRulesReviewShowsDenials(t *testing.T) {
 	p.Sites.Replace(nil)
 	g.Namespaces.Replace([]*corev1.Namespace{{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}, {ObjectMeta: metav1.ObjectMeta{Name: "other"}}})
 	g.Bans.Replace([]*accessv1alpha1.Ban{{ObjectMeta: metav1.ObjectMeta{Name: "out"}, Spec: accessv1alpha1.BanSpec{Reason: "left", Subject: &accessv1alpha1.BanSubject{Kind: "User", Name: "carl"}}}})
+	g.Delegations.Replace(nil)
+	g.Accounts.Replace(nil)
 	policy := func(name string, effect accessv1alpha1.Effect, rule rbacv1.PolicyRule, change func(*accessv1alpha1.AccessPolicySpec), users ...string) *accessv1alpha1.AccessPolicy {
 		x := &accessv1alpha1.AccessPolicy{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: accessv1alpha1.AccessPolicySpec{Effect: effect, Sites: []string{"gatehouse"}, Rules: []rbacv1.PolicyRule{rule}}}
 		for _, u := range users {

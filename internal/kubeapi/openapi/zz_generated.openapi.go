@@ -830,6 +830,20 @@ func schema_gatehouse_api_access_v1alpha1_AccessPolicyStatus(ref common.Referenc
 							Format:      "int64",
 						},
 					},
+					"rules": {
+						SchemaProps: spec.SchemaProps{
+							Description: "rules is how many rules the policy has, those of its roles included.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"matchedSubjects": {
+						SchemaProps: spec.SchemaProps{
+							Description: "matchedSubjects is how many names and patterns its subjects stand for: a domain stands for what is in it now.",
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
 					"conditions": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{
@@ -840,7 +854,7 @@ func schema_gatehouse_api_access_v1alpha1_AccessPolicyStatus(ref common.Referenc
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "conditions: Compiled says whether the policy is in force as written.",
+							Description: "conditions: Compiled says whether the condition can be evaluated, RolesFound whether every role exists, InForce whether the policy allows or denies now.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{
@@ -1479,6 +1493,13 @@ func schema_gatehouse_api_access_v1alpha1_DelegationGiver(ref common.ReferenceCa
 							},
 						},
 					},
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID is the credential that wrote the delegation, filled in by the control plane. A ban of it ends the delegation.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
 			},
 		},
@@ -1582,9 +1603,16 @@ func schema_gatehouse_api_access_v1alpha1_DelegationSpec(ref common.ReferenceCal
 				Properties: map[string]spec.Schema{
 					"from": {
 						SchemaProps: spec.SchemaProps{
-							Description: "from is the giver. The control plane fills it in with the author; any other value is refused.",
+							Description: "from is the giver. The control plane fills it in with the author. An author who names somebody else there gives on their behalf, and needs the right to impersonate the user, each of the groups and the UID.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.DelegationGiver{}.OpenAPIModelName()),
+						},
+					},
+					"author": {
+						SchemaProps: spec.SchemaProps{
+							Description: "author is who wrote the delegation, filled in by the control plane.",
+							Type:        []string{"string"},
+							Format:      "",
 						},
 					},
 					"to": {
@@ -1682,6 +1710,13 @@ func schema_gatehouse_api_access_v1alpha1_DelegationSpec(ref common.ReferenceCal
 							Format:      "",
 						},
 					},
+					"parentUID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "parentUID is the UID of parent, filled in by the control plane: another delegation of that name, written later, is not it.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
 				Required: []string{"to", "sites", "notAfter"},
 			},
@@ -1698,6 +1733,25 @@ func schema_gatehouse_api_access_v1alpha1_DelegationStatus(ref common.ReferenceC
 				Description: "DelegationStatus is what the control plane makes of a delegation.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
+					"chain": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "chain is who has it from whom: the receiver, its giver and so on to whoever holds it itself.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
 					"conditions": {
 						VendorExtensible: spec.VendorExtensible{
 							Extensions: spec.Extensions{

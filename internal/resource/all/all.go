@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrole"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/clusterrolebinding"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/configmap"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/delegation"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/event"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/explainreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/identityprovider"
@@ -67,6 +68,11 @@ type Deps struct {
 	// The escalation checks of access policies and bans.
 	CheckAccessPolicy accesspolicy.Check
 	CheckBan          ban.Check
+	// ValidateDelegation, FillDelegation and CheckDelegation know the giver's
+	// rights and the other delegations.
+	ValidateDelegation delegation.Validate
+	FillDelegation     delegation.Fill
+	CheckDelegation    delegation.Check
 	// CheckAuditSink guards what a sink sees.
 	CheckAuditSink auditsink.Check
 	// IssueSourceCredential answers auditsources/credential.
@@ -122,6 +128,7 @@ func List(d Deps) []resource.Kind {
 		accesskey.New(d.IssueAccessKey, d.CheckAccessKey, d.ReachOfKey),
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),
+		delegation.New(d.ValidateDelegation, d.FillDelegation, d.CheckDelegation),
 		auditpolicy.New(),
 		auditsink.New(d.CheckAuditSink),
 		auditsource.New(d.IssueSourceCredential),
