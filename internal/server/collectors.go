@@ -19,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/otlp"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/syslog"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
@@ -31,6 +32,7 @@ type collectors struct {
 	sources  *collect.Sources
 	entrance *entrance.Entrance
 	journal  journal.Door
+	otlp     *otlp.Door
 	entries  *prometheus.CounterVec
 }
 
@@ -47,7 +49,7 @@ func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlan
 	if err != nil {
 		return nil, err
 	}
-	c.journal = journal.Door{Entrance: c.entrance}
+	c.journal, c.otlp = journal.Door{Entrance: c.entrance}, otlp.New(c.entrance)
 	return c, nil
 }
 
@@ -62,6 +64,8 @@ func (c *collectors) serve(w http.ResponseWriter, r *http.Request) bool {
 	switch door {
 	case "journal", "journal/upload": // systemd-journal-upload adds /upload
 		c.journal.Serve(w, r, site)
+	case "v1/logs":
+		c.otlp.Serve(w, r, site)
 	default:
 		return false
 	}
