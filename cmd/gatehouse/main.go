@@ -64,7 +64,7 @@ Start with "gatehouse serve".`,
 		loginCommand(), connectCommand(),
 		siteCommand(),
 		revokeCommand(), canICommand(), whoCanCommand(), whatCanCommand(), explainCommand(), whatIfCommand(), conformanceCommand(),
-		keysCommand(), tokensCommand(),
+		keysCommand(), tokensCommand(), proxyCertificateCommand(),
 		auditCommand(),
 		adminCommand(),
 	)

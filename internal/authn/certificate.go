@@ -22,6 +22,11 @@ const maxIntermediates = 8
 // verified against earlier ones are verified again.
 func (c *Chain) SetClientCAs(pool *x509.CertPool) { c.clientCAs.Store(pool) }
 
+// SetForeignCAs sets further CAs whose certificates make users, run by somebody
+// else: no certificate of theirs gives a name or a group that begins with
+// system: or gatehouse:.
+func (c *Chain) SetForeignCAs(pool *x509.CertPool) { c.foreignCAs.Store(pool) }
+
 // SetSiteCAs sets the CAs whose certificates make sites.
 func (c *Chain) SetSiteCAs(pool *x509.CertPool) { c.siteCAs.Store(pool) }
 
@@ -30,14 +35,18 @@ func (c *Chain) SetSiteCAs(pool *x509.CertPool) { c.siteCAs.Store(pool) }
 // certificate first; the handshake has proved that the client holds the key,
 // and nothing else is assumed. Only certificates of the client CAs pass.
 func (c *Chain) VerifyCertificate(ctx context.Context, peer []*x509.Certificate) (Identity, error) {
-	roots := c.clientCAs.Load()
+	roots, foreign := c.clientCAs.Load(), false
 	now := c.now()
 	v, err := c.verifyPeer(ctx, peer, roots, now)
+	if further := c.foreignCAs.Load(); further != nil && (ReasonOf(err) == BadSignature || ReasonOf(err) == UnknownIssuer) {
+		foreign = true
+		v, err = c.verifyPeer(ctx, peer, further, now)
+	}
 	if err != nil {
 		return Identity{}, err
 	}
 	if v.user == nil {
-		if v.user, err = c.userOf(peer[0]); err != nil {
+		if v.user, err = c.userOf(peer[0], foreign); err != nil {
 			return Identity{}, err
 		}
 		c.certs.put(peer[0], v)
@@ -110,10 +119,15 @@ func (c *Chain) verifyPeer(ctx context.Context, peer []*x509.Certificate, roots 
 
 // userOf reads the user out of a proven certificate: CN is the name, O are the
 // groups.
-func (c *Chain) userOf(leaf *x509.Certificate) (*verified, error) {
+func (c *Chain) userOf(leaf *x509.Certificate, foreign bool) (*verified, error) {
 	uid, err := certificateUID(leaf)
 	if err != nil {
 		return nil, refuseCertificate(Malformed, certificateText(leaf), err)
+	}
+	if foreign {
+		if err := allowedForeign(leaf.Subject.CommonName, uid, leaf.Subject.Organization, nil); err != nil {
+			return nil, refuseCertificate(ReservedName, certificateText(leaf), err)
+		}
 	}
 	who, err := newAccount(account{
 		name:       leaf.Subject.CommonName,

@@ -78,6 +78,7 @@ type Chain struct {
 	crypto   *gate
 
 	clientCAs, siteCAs         atomic.Pointer[x509.CertPool]
+	foreignCAs                 atomic.Pointer[x509.CertPool]
 	proxies                    atomic.Pointer[proxies]
 	certificate, requestHeader source
 

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/crl"
 )
 
 // APIVersion and Kind are the type meta of [File].
@@ -346,6 +347,25 @@ func span(text string) (time.Duration, bool) {
 func authentication(bad report, a Authentication) {
 	if a.ConfigFile != "" {
 		exists(bad, "authentication.configFile", a.ConfigFile)
+	}
+	if file := a.ClientCertificates.CAFile; file != "" {
+		if _, ok := exists(bad, "authentication.clientCertificates.caFile", file); ok {
+			if data, err := os.ReadFile(file); err != nil || !x509.NewCertPool().AppendCertsFromPEM(data) {
+				bad("authentication.clientCertificates.caFile", "%s holds no PEM certificate", file)
+			}
+		}
+	}
+	for i, file := range a.ClientCertificates.CRLFiles {
+		at := fmt.Sprintf("authentication.clientCertificates.crlFiles[%d]", i)
+		if info, ok := exists(bad, at, file); ok && info.Size() > crl.MaxBytes {
+			bad(at, "%s is larger than %d bytes", file, crl.MaxBytes)
+		} else if ok {
+			if data, err := os.ReadFile(file); err != nil {
+				bad(at, "%v", err)
+			} else if _, err := crl.Parse(data); err != nil {
+				bad(at, "%s: %v", file, err)
+			}
+		}
 	}
 	h := a.RequestHeader
 	if h.ClientCAFile != "" {

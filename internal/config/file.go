@@ -101,9 +101,27 @@ type Authentication struct {
 	// AllowLoopbackIssuers lets documents of identity providers be fetched
 	// from this machine, for a provider that runs beside the control plane.
 	AllowLoopbackIssuers bool `json:"allowLoopbackIssuers,omitempty"`
+	// ClientCertificates says which certificates of others sign people and
+	// programs in, and which ones their authorities took back.
+	ClientCertificates ClientCertificates `json:"clientCertificates,omitempty"`
 	// RequestHeader says which proxies may name their callers in the headers
 	// X-Remote-User, -Uid, -Group and -Extra-*.
 	RequestHeader RequestHeader `json:"requestHeader,omitempty"`
+}
+
+// ClientCertificates is whose client certificates count beside the control
+// plane's own. The files are read again when they change.
+type ClientCertificates struct {
+	// CAFile is a PEM file of further authorities. The common name of a
+	// certificate is the user, its organizations are the groups; none that
+	// begins with system: or gatehouse: is accepted of them.
+	CAFile string `json:"caFile,omitempty"`
+	// CRLFiles are certificate revocation lists, in PEM or DER, of these
+	// authorities, of the control plane's own, or of those of proxies. A
+	// certificate in one is refused within seconds. When a list is past its
+	// next update, every certificate of its authority is refused until there
+	// is a newer one.
+	CRLFiles []string `json:"crlFiles,omitempty"`
 }
 
 // RequestHeader is who may speak for others.

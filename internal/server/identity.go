@@ -20,6 +20,7 @@ import (
 	identityapi "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/accesskey"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/crl"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
@@ -56,6 +57,7 @@ type identity struct {
 	legacyKeys *authn.KeyRing
 	providers  *providers
 	siteTokens *siteTokens
+	certs      clientTrust
 }
 
 func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
@@ -74,13 +76,18 @@ func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
 	if err := i.applyLegacyKeys(i.legacy.Set(), c.now()); err != nil {
 		return nil, err
 	}
+	i.certs = clientTrust{config: c.config, trust: c.trust, lists: crl.New(c.now), log: c.log}
 	i.chain, err = authn.New(authn.Config{
+		Revoked:   i.certs.lists.Revoked,
 		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{c.issuer.Trusted()}, Objects: i.index,
 		Bans:            c.bans,
 		AccessKeys:      i.accessKeys,
 		BootstrapTokens: i.memory, Legacy: &authn.LegacyTokens{Keys: i.legacyKeys, Secrets: i.memory}, Now: c.now,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if _, err := i.certs.apply(i.chain); err != nil {
 		return nil, err
 	}
 	i.siteTokens = &siteTokens{&sitetoken.Signer{
@@ -121,17 +128,28 @@ func (i *identity) applyProxies() error {
 	return i.setProxies(pool)
 }
 
+// proxyCAs is the PEM of the configured authorities of proxies.
+func (i *identity) proxyCAs() ([]byte, error) {
+	file := i.config.RequestHeader.ClientCAFile
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("authorities of proxies: %w", err)
+	}
+	return data, nil
+}
+
 func (i *identity) setProxies(own *x509.CertPool) error {
 	h := i.config.RequestHeader
 	pool := own.Clone()
-	if h.ClientCAFile != "" {
-		data, err := os.ReadFile(h.ClientCAFile)
-		if err != nil {
-			return fmt.Errorf("authorities of proxies: %w", err)
-		}
-		if !pool.AppendCertsFromPEM(data) {
-			return fmt.Errorf("authorities of proxies: %s holds no certificate", h.ClientCAFile)
-		}
+	data, err := i.proxyCAs()
+	if err != nil {
+		return err
+	}
+	if h.ClientCAFile != "" && !pool.AppendCertsFromPEM(data) {
+		return fmt.Errorf("authorities of proxies: %s holds no certificate", h.ClientCAFile)
 	}
 	i.chain.SetProxyCAs(pool, h.AllowedNames)
 	return nil
@@ -163,6 +181,7 @@ func (i *identity) follow(ctx context.Context, flow *follower, client kubernetes
 func (i *identity) run(ctx context.Context, w *work, frame *kubeapi.Frame) {
 	w.start("legacy token keys", func() error { return i.legacy.Follow(ctx, i.applyLegacyKeys) })
 	w.start("token secrets", func() error { i.keeper.Run(ctx); return nil })
+	w.start("client certificate trust", func() error { return i.certs.follow(ctx, i.chain) })
 	w.start("proxy trust", func() error { return i.trust.requestHeader.Follow(ctx, i.setProxies) })
 	w.start("authentication configuration", func() error { return i.providers.followFile(ctx) })
 	w.start("identity provider status", func() error { return i.providers.report(ctx, frame) })

@@ -322,8 +322,13 @@ func validateJWT(own ...string) func(*field.Path, *identityapi.JWTAuthenticator)
 // identityProvider guards the writing of identity providers: whoever writes one
 // can be any user and any member of a group.
 func (r reviews) identityProvider(ctx context.Context, by resource.Caller, _, _ *identityapi.IdentityProvider) error {
+	return r.beAnybody(ctx, by, "say who callers are")
+}
+
+// beAnybody refuses a caller who could not act as everybody anyway.
+func (r reviews) beAnybody(ctx context.Context, by resource.Caller, to string) error {
 	for _, what := range []string{"users", "groups"} {
-		if err := r.need(ctx, by, "say who callers are, which needs the verb impersonate on all "+what,
+		if err := r.need(ctx, by, to+", which needs the verb impersonate on all "+what,
 			authz.Request{ResourceRequest: true, Verb: "impersonate", Resource: what}); err != nil {
 			return err
 		}

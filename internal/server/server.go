@@ -199,6 +199,7 @@ func Run(ctx context.Context, o Options) error {
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
 		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}, mint),
+		IssueProxyCertificate:   proxyCertificates{trust, answers, o.Config.Authentication().RequestHeader.AllowedNames}.issue,
 		RotateTokenKeys:         tokenKeys{tokens: tokenRing, legacy: who.legacy, keep: tokenSchedule(longest).Keep, now: now}.rotate,
 		IssueAccessKey:          accessKeys.issue,
 		CheckAccessKey:          accessKeys.check,
@@ -272,6 +273,11 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	keeper := newAccountKeeper(client)
+	proxyCAs, err := who.proxyCAs()
+	if err != nil {
+		return err
+	}
+	published := newPublisher(client, trust, o.Config.Authentication().RequestHeader.AllowedNames, proxyCAs, log)
 	flow := &follower{frame: frame, failed: make(chan error, 16)}
 	flow.follow(ctx, roles, typed[*rbacv1.Role]{policy.Roles})
 	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{policy.ClusterRoles, notify[*rbacv1.ClusterRole](aggregation.Notify)})
@@ -283,6 +289,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	accessKeys.follow(ctx, flow)
 	flow.follow(ctx, namespaces, keeperNamespaces{keeper})
+	flow.follow(ctx, namespaces, publishedNamespaces{published})
+	flow.follow(ctx, configMaps, publishedMaps{published})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
 	flow.follow(ctx, pods, podGraph{graph})
 	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
@@ -320,6 +328,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	work.start("aggregated roles", func() error { return aggregation.Run(ctx) })
 	work.start("node certificates", func() error { nodeCertificates.run(ctx); return nil })
+	work.start("public trust", func() error { published.run(ctx); return nil })
 	work.start("service accounts", func() error { keeper.run(ctx); return nil })
 	work.start("serving certificate", func() error { return serving.Run(ctx, time.Hour) })
 	keyClient, err := identityClient(frame.Loopback())

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -272,7 +273,7 @@ func certify(t *testing.T, name string, parent *x509.Certificate, parentKey *ecd
 	}
 	if parent == nil {
 		parent, parentKey = template, key
-		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign, nil
+		template.IsCA, template.KeyUsage, template.ExtKeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
 	if err != nil {
@@ -283,4 +284,133 @@ func certify(t *testing.T, name string, parent *x509.Certificate, parentKey *ecd
 		t.Fatal(err)
 	}
 	return cert, key
+}
+
+// Certificates of somebody else's authority sign people in, by ordinary names
+// only, until the authority takes them back.
+func TestForeignClientCertificates(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, caKey := certify(t, "company", nil, nil)
+	file := func(name, kind string, der []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	list := func(number int64, next time.Time, revoked ...*x509.Certificate) string {
+		template := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: time.Now().Add(-time.Minute + time.Duration(number)*time.Second), NextUpdate: next}
+		for _, c := range revoked {
+			template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: c.SerialNumber, RevocationTime: time.Now()})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, template, ca, caKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file("company.crl", "X509 CRL", der)
+	}
+	later := time.Now().Add(time.Hour)
+	config := filepath.Join(dir, "gatehouse.yaml")
+	if err := os.WriteFile(config, []byte("apiVersion: config.gatehouse.dev/v1alpha1\nkind: Configuration\nauthentication: {clientCertificates: {caFile: "+
+		file("company.crt", "CERTIFICATE", ca.Raw)+", crlFiles: ["+list(1, later)+"]}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, "--config", config)
+	person := func(name string) (*x509.Certificate, client) {
+		leaf, key := certify(t, name, ca, caKey)
+		return leaf, bareClient(t, g, tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key})
+	}
+	leaf, jane := person("jane")
+	_, bob := person("bob")
+	who, code := jane.whoami(nil)
+	if code != http.StatusCreated || who.Status.UserInfo.Username != "jane" || !strings.HasPrefix(fmt.Sprint(who.Status.UserInfo.Extra["authentication.kubernetes.io/credential-id"]), "[X509SHA256=") {
+		t.Errorf("jane: %d %+v", code, who)
+	}
+	for _, name := range []string{"system:kube-controller-manager", "system:serviceaccount:kube-system:default", "system:site:blue", "gatehouse:x"} {
+		if _, c := person(name); c.t != nil {
+			if who, code := c.whoami(nil); code != http.StatusUnauthorized {
+				t.Errorf("%s: %d %+v", name, code, who)
+			}
+		}
+	}
+	list(2, later, leaf)
+	eventually(t, 3*commandWithin, "jane's certificate is revoked", func() bool { _, code := jane.whoami(nil); return code == http.StatusUnauthorized })
+	if _, code := bob.whoami(nil); code != http.StatusCreated {
+		t.Errorf("bob, when jane is revoked: %d", code)
+	}
+	// An authority that is late with its list vouches for nobody; the control
+	// plane's own does.
+	list(3, time.Now().Add(-time.Second))
+	eventually(t, 3*commandWithin, "the list is overdue", func() bool { _, code := bob.whoami(nil); return code == http.StatusUnauthorized })
+	if _, code := adminClient(t, g).whoami(nil); code != http.StatusCreated {
+		t.Errorf("the administrator: %d", code)
+	}
+}
+
+// What clients of Kubernetes expect to find: the authority of the API in every
+// namespace, and what an authenticating proxy and a delegating server need.
+func TestPublishedTrust(t *testing.T) {
+	t.Parallel()
+	g := shared(t)
+	k := as(t, g)
+	k.namespace("published")
+	read := func(namespace, name, key string) string {
+		return k.exec("", "get", "configmap", name, "-n", namespace, "-o", `go-template={{index .data "`+key+`"}}`).Stdout
+	}
+	certificate := func(text string) bool { return strings.HasPrefix(text, "-----BEGIN CERTIFICATE-----") }
+	eventually(t, commandWithin, "the authority is there", func() bool { return certificate(read("published", "kube-root-ca.crt", "ca.crt")) })
+	ca := read("published", "kube-root-ca.crt", "ca.crt")
+	k.run("patch", "configmap", "kube-root-ca.crt", "-n", "published", "--type=merge", "-p", `{"data":{"ca.crt":"mine"}}`)
+	eventually(t, commandWithin, "it is mended", func() bool { return read("published", "kube-root-ca.crt", "ca.crt") == ca })
+	k.run("delete", "configmap", "kube-root-ca.crt", "-n", "published")
+	eventually(t, commandWithin, "it is back", func() bool { return read("published", "kube-root-ca.crt", "ca.crt") == ca })
+	k.run("delete", "namespace", "published")
+
+	const delegation = "extension-apiserver-authentication"
+	eventually(t, commandWithin, "the trust of delegating servers is there", func() bool {
+		return certificate(read("kube-system", delegation, "client-ca-file")) && certificate(read("kube-system", delegation, "requestheader-client-ca-file"))
+	})
+	for key, want := range map[string]string{
+		"requestheader-username-headers": `["X-Remote-User"]`, "requestheader-group-headers": `["X-Remote-Group"]`,
+		"requestheader-extra-headers-prefix": `["X-Remote-Extra-"]`, "requestheader-allowed-names": `[]`,
+	} {
+		if got := read("kube-system", delegation, key); got != want {
+			t.Errorf("%s: %s", key, got)
+		}
+	}
+
+	// A proxy is certified by command, and speaks for its callers.
+	dir := filepath.Join(t.TempDir(), "proxy")
+	gatehouse(t, 0, "proxy-certificate", "front", "--out", dir, "--kubeconfig", g.Kubeconfig)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "proxy.crt"), filepath.Join(dir, "proxy.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(read("kube-system", delegation, "requestheader-client-ca-file")))
+	if _, err := issued.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Errorf("its certificate: %v", err)
+	}
+	proxy := bareClient(t, g, pair)
+	jane := http.Header{"X-Remote-User": {"jane"}, "X-Remote-Group": {"team"}}
+	if who, code := proxy.whoami(jane); code != http.StatusCreated || who.Status.UserInfo.Username != "jane" || fmt.Sprint(who.Status.UserInfo.Groups) != "[team system:authenticated]" {
+		t.Errorf("through the proxy: %d %+v", code, who)
+	}
+	if _, code := proxy.whoami(nil); code != http.StatusUnauthorized {
+		t.Errorf("the proxy for itself: %d", code)
+	}
+	k.run("create", "clusterrole", "proxies", "--verb=create", "--resource=proxycertificates.identity.gatehouse.dev")
+	k.run("create", "clusterrolebinding", "proxies", "--clusterrole=proxies", "--user=ada")
+	request := `{"apiVersion":"identity.gatehouse.dev/v1alpha1","kind":"ProxyCertificate","spec":{"request":"eA==","commonName":"front"}}`
+	eventually(t, commandWithin, "the role counts", func() bool {
+		code, body := adminClient(t, g).send(http.MethodPost, "/apis/identity.gatehouse.dev/v1alpha1/proxycertificates", http.Header{"Impersonate-User": {"ada"}}, []byte(request))
+		return code == http.StatusForbidden && strings.Contains(string(body), "impersonate on all users")
+	})
+	revoke(t, g, "credential", "X509SHA256="+fmt.Sprintf("%x", sha256.Sum256(pair.Certificate[0])))
+	eventually(t, effectWithin, "the proxy is banned", func() bool { _, code := proxy.whoami(jane); return code == http.StatusUnauthorized })
 }

@@ -11,7 +11,7 @@ var GroupVersion = schema.GroupVersion{Group: "identity.gatehouse.dev", Version:
 
 // AddToScheme registers the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &IdentityProvider{}, &IdentityProviderList{}, &AccessKey{}, &AccessKeyList{}, &AccessKeyReach{}, &TokenKeyRotation{})
+	s.AddKnownTypes(GroupVersion, &IdentityProvider{}, &IdentityProviderList{}, &AccessKey{}, &AccessKeyList{}, &AccessKeyReach{}, &TokenKeyRotation{}, &ProxyCertificate{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

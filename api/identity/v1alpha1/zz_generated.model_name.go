@@ -101,6 +101,21 @@ func (in PrefixedClaimOrExpression) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ProxyCertificate) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.ProxyCertificate"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ProxyCertificateSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.ProxyCertificateSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ProxyCertificateStatus) OpenAPIModelName() string {
+	return "dev.gatehouse.identity.v1alpha1.ProxyCertificateStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in TokenKey) OpenAPIModelName() string {
 	return "dev.gatehouse.identity.v1alpha1.TokenKey"
 }

@@ -128,6 +128,9 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		identityv1alpha1.Issuer{}.OpenAPIModelName():                           schema_gatehouse_api_identity_v1alpha1_Issuer(ref),
 		identityv1alpha1.JWTAuthenticator{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_JWTAuthenticator(ref),
 		identityv1alpha1.PrefixedClaimOrExpression{}.OpenAPIModelName():        schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref),
+		identityv1alpha1.ProxyCertificate{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_ProxyCertificate(ref),
+		identityv1alpha1.ProxyCertificateSpec{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_ProxyCertificateSpec(ref),
+		identityv1alpha1.ProxyCertificateStatus{}.OpenAPIModelName():           schema_gatehouse_api_identity_v1alpha1_ProxyCertificateStatus(ref),
 		identityv1alpha1.TokenKey{}.OpenAPIModelName():                         schema_gatehouse_api_identity_v1alpha1_TokenKey(ref),
 		identityv1alpha1.TokenKeyRotation{}.OpenAPIModelName():                 schema_gatehouse_api_identity_v1alpha1_TokenKeyRotation(ref),
 		identityv1alpha1.TokenKeyRotationSpec{}.OpenAPIModelName():             schema_gatehouse_api_identity_v1alpha1_TokenKeyRotationSpec(ref),
@@ -5732,6 +5735,128 @@ func schema_gatehouse_api_identity_v1alpha1_PrefixedClaimOrExpression(ref common
 				},
 			},
 		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ProxyCertificate(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ProxyCertificate asks for a certificate of the request header authority: its holder is an authenticating proxy, which names its callers in the headers X-Remote-User, -Uid, -Group and -Extra-*. It is created, answered at once and never stored. Such a proxy can speak for anybody but a site, so that asking needs the verb impersonate on all users and all groups as well.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata; nothing in it is read.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec is what the caller asks for.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.ProxyCertificateSpec{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is the answer.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(identityv1alpha1.ProxyCertificateStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			identityv1alpha1.ProxyCertificateSpec{}.OpenAPIModelName(), identityv1alpha1.ProxyCertificateStatus{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ProxyCertificateSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ProxyCertificateSpec is what the caller asks for.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"request": {
+						SchemaProps: spec.SchemaProps{
+							Description: "request is a PKCS#10 request in PEM; only its key is taken.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"commonName": {
+						SchemaProps: spec.SchemaProps{
+							Description: "commonName names the proxy. It must be among the allowed names, where the configuration gives any.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationSeconds": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationSeconds is from 600 to 31536000. Default: 31536000.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+				},
+				Required: []string{"request", "commonName"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_identity_v1alpha1_ProxyCertificateStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "ProxyCertificateStatus is the answer.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"certificate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "certificate is the certificate in PEM.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"credentialID": {
+						SchemaProps: spec.SchemaProps{
+							Description: "credentialID names the certificate in the record and in bans.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"expirationTimestamp": {
+						SchemaProps: spec.SchemaProps{
+							Description: "expirationTimestamp is when it ends.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/node"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/pod"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/proxycertificate"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/role"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/rolebinding"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/secret"
@@ -88,6 +89,8 @@ type Deps struct {
 	ReachOfKey     accesskey.Reach
 	// IssueSiteCredential answers sites/credential.
 	IssueSiteCredential site.IssueCredential
+	// IssueProxyCertificate answers requests for certificates of proxies.
+	IssueProxyCertificate proxycertificate.Issue
 	// RotateTokenKeys answers rotations of token keys.
 	RotateTokenKeys tokenkeyrotation.Rotate
 	// RotateSiteKeys answers sites/keyrotation.
@@ -133,6 +136,7 @@ func List(d Deps) []resource.Kind {
 		auditsink.New(d.CheckAuditSink),
 		auditsource.New(d.IssueSourceCredential),
 
+		proxycertificate.New(d.IssueProxyCertificate),
 		tokenkeyrotation.New(d.RotateTokenKeys),
 		tokenreview.New(d.ReviewToken),
 		selfsubjectreview.New(),

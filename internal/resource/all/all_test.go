@@ -79,6 +79,9 @@ func deps() Deps {
 			return nil
 		},
 		CheckBan: func(context.Context, resource.Caller, *accessv1alpha1.Ban, *accessv1alpha1.Ban) error { return nil },
+		IssueProxyCertificate: func(context.Context, resource.Caller, *identityv1alpha1.ProxyCertificateSpec) (identityv1alpha1.ProxyCertificateStatus, error) {
+			return identityv1alpha1.ProxyCertificateStatus{CredentialID: "X509SHA256=1"}, nil
+		},
 		RotateTokenKeys: func(context.Context, resource.Caller, *identityv1alpha1.TokenKeyRotationSpec) (identityv1alpha1.TokenKeyRotationStatus, error) {
 			return identityv1alpha1.TokenKeyRotationStatus{KeyID: "next"}, nil
 		},

@@ -42,6 +42,10 @@ var questions = map[string]struct{ good, bad runtime.Object }{
 		&authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{}}},
 		&authorizationv1.SelfSubjectAccessReview{},
 	},
+	"ProxyCertificate": {
+		&identityv1alpha1.ProxyCertificate{Spec: identityv1alpha1.ProxyCertificateSpec{Request: []byte("x"), CommonName: "front"}},
+		&identityv1alpha1.ProxyCertificate{},
+	},
 	"TokenKeyRotation": {
 		&identityv1alpha1.TokenKeyRotation{Spec: identityv1alpha1.TokenKeyRotationSpec{Use: identityv1alpha1.UseTokens}},
 		&identityv1alpha1.TokenKeyRotation{Spec: identityv1alpha1.TokenKeyRotationSpec{Use: "Jobs"}},
@@ -110,6 +114,10 @@ func TestReviewsAskOnlyGoodQuestions(t *testing.T) {
 	d.Impact = func(context.Context, resource.Caller, impactreview.Changes) (accessv1alpha1.ImpactReviewStatus, error) {
 		asked++
 		return accessv1alpha1.ImpactReviewStatus{Notes: make([]string, 1)}, failure
+	}
+	d.IssueProxyCertificate = func(context.Context, resource.Caller, *identityv1alpha1.ProxyCertificateSpec) (identityv1alpha1.ProxyCertificateStatus, error) {
+		asked++
+		return identityv1alpha1.ProxyCertificateStatus{CredentialID: "X509SHA256=1"}, failure
 	}
 	d.RotateTokenKeys = func(context.Context, resource.Caller, *identityv1alpha1.TokenKeyRotationSpec) (identityv1alpha1.TokenKeyRotationStatus, error) {
 		asked++
