@@ -83,9 +83,10 @@ func (b *beyondRBAC) follow(ctx context.Context, flow *follower) {
 	flow.follow(ctx, bans, typed[*accessapi.Ban]{
 		&credentialBans{to: b.credentials, log: b.log, held: map[string]*accessapi.Ban{}}, b.grants.Bans, banstatus.Bans{Tracker: b.status},
 	})
+	flow.follow(ctx, delegations, typed[*accessapi.Delegation]{b.grants.Delegations})
 	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{b.grants.Namespaces, b.namespaces})
 	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{b.clusterRoles})
-	flow.follow(ctx, serviceAccounts, typed[*corev1.ServiceAccount]{b.accounts})
+	flow.follow(ctx, serviceAccounts, typed[*corev1.ServiceAccount]{b.grants.Accounts, b.accounts})
 	flow.follow(ctx, sites, typed[*federationapi.Site]{banstatus.Sites{Tracker: b.status}})
 }
 

@@ -99,6 +99,8 @@ func newJudge() (*judge, error) {
 	policy.Sites.Replace(nil)
 	j.grants.AccessPolicies.Replace(nil)
 	j.grants.Bans.Replace(nil)
+	j.grants.Delegations.Replace(nil)
+	j.grants.Accounts.Replace(nil)
 	j.grants.Namespaces.Replace(nil)
 	var err error
 	j.access, err = access.New(access.Config{Policy: policy})

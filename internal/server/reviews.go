@@ -42,6 +42,7 @@ func subject(c resource.Caller) access.Subject {
 // Permit decides for the fast lane.
 func (r reviews) Permit(ctx context.Context, c resource.Caller, req *authz.Request) (bool, string, error) {
 	d, err := r.access.Decide(ctx, subject(c), *req)
+	noteChain(ctx, d)
 	return d.Allowed(), d.Reason(), err
 }
 
@@ -70,6 +71,9 @@ func (r reviews) AccessAtSite(ctx context.Context, site *federationapi.Site, den
 		return authorizationv1.SubjectAccessReviewStatus{}, err
 	}
 	status := review.Status(d)
+	if !denials {
+		noteChain(ctx, d)
+	}
 	if denials && !status.Denied {
 		status = authorizationv1.SubjectAccessReviewStatus{}
 	}

@@ -196,6 +196,9 @@ func Run(ctx context.Context, o Options) error {
 	// The frame.
 	var mapper kindMapper
 	theMapper := func() kindMapper { return mapper }
+	hand := handover{checks: escalation.Checks, frame: theFrame}
+	validator := beyond.validator
+	validator.FindDelegation = hand.find
 	kinds := all.List(all.Deps{
 		AssignDomain:            answers.assignDomain,
 		IssueToken:              issueToken(&issuer.Requests{Issuer: iss, Objects: &obj, Audiences: []string{apiAudience}}, mint),
@@ -211,6 +214,9 @@ func Run(ctx context.Context, o Options) error {
 		ValidateAccessPolicy:    beyond.validator.AccessPolicy,
 		CheckAccessPolicy:       escalation.accessPolicy,
 		CheckBan:                escalation.ban,
+		ValidateDelegation:      validator.Delegation,
+		FillDelegation:          hand.fill,
+		CheckDelegation:         hand.check,
 		CheckAuditSink:          answers.auditSink,
 		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
 		CheckIdentityProvider:   answers.identityProvider,
@@ -240,6 +246,7 @@ func Run(ctx context.Context, o Options) error {
 		Audiences:       []string{apiAudience},
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
+		ReadsObjects:    objectReaders(policy),
 		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers)},
 		Recorder:        record,
 		AuditPolicy:     books.raised,

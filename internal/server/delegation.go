@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"sync/atomic"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	accessapi "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+)
+
+var delegations = schema.GroupResource{Group: accessapi.GroupVersion.Group, Resource: "delegations"}
+
+// handover is what the kind Delegation needs of the control plane.
+type handover struct {
+	checks access.Checks
+	frame  func() *kubeapi.Frame
+}
+
+// find reads a delegation past every cache, so that one may be handed on as
+// soon as it was written.
+func (h handover) find(name string) (*accessapi.Delegation, bool) {
+	obj, err := h.frame().Get(context.Background(), delegations, "", name)
+	if err != nil {
+		return nil, false
+	}
+	return obj.(*accessapi.Delegation), true
+}
+
+// fill notes who gives. A giver that the author names is checked later; groups
+// that everybody of the name is in are added.
+func (h handover) fill(by resource.Caller, d *accessapi.Delegation) {
+	s := &d.Spec
+	s.Author = by.Name
+	if s.From.User == "" || s.From.User == by.Name {
+		s.From = access.Giver(subject(by))
+	} else {
+		s.From = access.OnBehalf(subject(by), s.From)
+	}
+	s.ParentUID = ""
+	if s.Parent == "" {
+		return
+	}
+	if parent, ok := h.find(s.Parent); ok {
+		s.ParentUID = parent.UID
+	}
+}
+
+func (h handover) check(ctx context.Context, by resource.Caller, d *accessapi.Delegation) error {
+	return h.checks.Delegation(ctx, subject(by), d, h.find)
+}
+
+// noteChain records by whom the caller of a request has the right to make it.
+func noteChain(ctx context.Context, d access.Decision) {
+	chain := d.Delegations()
+	if len(chain) == 0 {
+		return
+	}
+	type link struct {
+		Delegation string `json:"delegation"`
+		From       string `json:"from"`
+		To         string `json:"to"`
+	}
+	links := make([]link, len(chain))
+	for i := range chain {
+		to := access.ReceiverName(chain[i].To)
+		links[i] = link{chain[i].Name, chain[i].Giver.User, to}
+	}
+	text, err := json.Marshal(links)
+	if err != nil { // strings
+		return
+	}
+	for key, value := range map[string]string{
+		audit.AnnotationDelegation: string(text),
+		audit.AnnotationOnBehalf:   chain[len(chain)-1].Giver.User,
+	} {
+		kubeapi.Annotate(ctx, key, value)
+		audit.Note(ctx, key, value)
+	}
+}
+
+// objectReaders reports whether conditions read objects. Once they did it stays
+// so: a request may be under way that was allowed on the promise to be asked
+// again.
+func objectReaders(policy *access.Policy) func() bool {
+	var ever atomic.Bool
+	return func() bool {
+		if !ever.Load() && policy.Snapshot().ReadsObjects() {
+			ever.Store(true)
+		}
+		return ever.Load()
+	}
+}
