@@ -46,6 +46,7 @@ func ownNode(node string, c *resource.Change) error {
 
 func registered(node string, n *corev1.Node) error {
 	switch {
+	//lint:ignore SA1019 the field is not used any more, but still accepted
 	case n.Spec.ConfigSource != nil:
 		// A config map named there would be readable to the node.
 		return denied("node %q is not allowed to register with a configSource", node)
@@ -60,6 +61,7 @@ func registered(node string, n *corev1.Node) error {
 
 func kept(node string, n, old *corev1.Node) error {
 	switch {
+	//lint:ignore SA1019 as in registered
 	case n.Spec.ConfigSource != nil && !apiequality.Semantic.DeepEqual(n.Spec.ConfigSource, old.Spec.ConfigSource):
 		return denied("node %q is not allowed to update configSource to a new non-nil configSource", node)
 	case !apiequality.Semantic.DeepEqual(n.Spec.Taints, old.Spec.Taints):

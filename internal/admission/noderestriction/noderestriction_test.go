@@ -329,6 +329,7 @@ func TestNodes(t *testing.T) {
 	}
 	config := func(name string) *corev1.Node {
 		n := node("mynode", nil)
+		//lint:ignore SA1019 what is deprecated must be refused all the same
 		n.Spec.ConfigSource = &corev1.NodeConfigSource{ConfigMap: &corev1.ConfigMapNodeConfigSource{Name: name, Namespace: "bar", UID: "u", KubeletConfigKey: "kubelet"}}
 		return n
 	}
