@@ -44,13 +44,46 @@ type clientCertificates struct {
 	// held is every request of this signer, todo the names to look at.
 	held  map[string]*certificatesv1.CertificateSigningRequest
 	todo  map[string]bool
-	given map[string]string // credential id to the request that gave it
+	given map[string]given // by credential id
+	// changed is called, without mu, when given has changed.
+	changed func()
 }
 
-func newClientCertificates(client kubernetes.Interface, authority *pki.Authority[keys.ClientCA], access *access.Authorizer, now func() time.Time, log *slog.Logger) *clientCertificates {
-	return &clientCertificates{
+// given is a certificate that was given by rule: the request, and the credential
+// that it was given for.
+type given struct{ request, parent string }
+
+func newClientCertificates(client kubernetes.Interface, authority *pki.Authority[keys.ClientCA], access *access.Authorizer, bans *credentialBans, now func() time.Time, log *slog.Logger) *clientCertificates {
+	c := &clientCertificates{
 		client: client, authority: authority, access: access, now: now, log: log, wake: make(chan struct{}, 1),
-		held: map[string]*certificatesv1.CertificateSigningRequest{}, todo: map[string]bool{}, given: map[string]string{},
+		held: map[string]*certificatesv1.CertificateSigningRequest{}, todo: map[string]bool{}, given: map[string]given{},
+	}
+	// A ban on a credential ends what was given for it.
+	c.changed = bans.follow(c.givenFor)
+	return c
+}
+
+// givenFor returns the credentials that were given for one.
+func (c *clientCertificates) givenFor(parent string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []string
+	for id, g := range c.given {
+		if g.parent == parent {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// note remembers a certificate that was given by rule.
+func (c *clientCertificates) note(id string, csr *certificatesv1.CertificateSigningRequest) {
+	c.mu.Lock()
+	_, known := c.given[id]
+	c.given[id] = given{request: csr.Name, parent: clientsigner.Sender(csr)}
+	c.mu.Unlock()
+	if !known {
+		c.changed()
 	}
 }
 
@@ -70,12 +103,12 @@ func (c *clientCertificates) Put(csr *certificatesv1.CertificateSigningRequest) 
 	if csr.Spec.SignerName != clientsigner.Name {
 		return
 	}
+	if id := clientsigner.Given(csr); id != "" {
+		c.note(id, csr)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.held[csr.Name] = csr
-	if id := clientsigner.Given(csr); id != "" {
-		c.given[id] = csr.Name
-	}
 	if clientsigner.Waits(csr) || clientsigner.Undecided(csr) {
 		c.todo[csr.Name] = true
 		select {
@@ -174,9 +207,7 @@ func (c *clientCertificates) sign(csr *certificatesv1.CertificateSigningRequest)
 	}
 	if clientsigner.ByRule(csr) {
 		// Before its holder can show it, and before the watch tells.
-		c.mu.Lock()
-		c.given[authn.CertificateID(leaf)] = csr.Name
-		c.mu.Unlock()
+		c.note(authn.CertificateID(leaf), csr)
 	}
 	c.log.Info("client certificate issued", "request", csr.Name, "user", leaf.Subject.CommonName, "credential", authn.CertificateID(leaf), "until", leaf.NotAfter)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), nil

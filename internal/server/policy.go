@@ -45,7 +45,7 @@ type beyondRBAC struct {
 	grants    *access.Grants
 	validator grant.Validator
 	// credentials are the bans that authentication knows.
-	credentials *authn.Bans
+	credentials *credentialBans
 	status      *banstatus.Tracker
 	// policies are candidates for questions.
 	policies *question.Policies
@@ -67,7 +67,7 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 	return &beyondRBAC{
 		grants:       policy.WithGrants(conditions.Compile),
 		validator:    grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
-		credentials:  credentials,
+		credentials:  &credentialBans{to: credentials, log: log, held: map[string]*accessapi.Ban{}},
 		status:       banstatus.New(now),
 		policies:     question.NewPolicies(),
 		accounts:     question.NewAccounts(),
@@ -81,7 +81,7 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 func (b *beyondRBAC) follow(ctx context.Context, flow *follower) {
 	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{b.grants.AccessPolicies, b.policies})
 	flow.follow(ctx, bans, typed[*accessapi.Ban]{
-		&credentialBans{to: b.credentials, log: b.log, held: map[string]*accessapi.Ban{}}, b.grants.Bans, banstatus.Bans{Tracker: b.status},
+		b.credentials, b.grants.Bans, banstatus.Bans{Tracker: b.status},
 	})
 	flow.follow(ctx, delegations, typed[*accessapi.Delegation]{b.grants.Delegations})
 	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{b.grants.Namespaces, b.namespaces})
@@ -122,8 +122,18 @@ type credentialBans struct {
 	to  *authn.Bans
 	log *slog.Logger
 
-	mu   sync.Mutex // guards held
+	mu   sync.Mutex // guards what follows
 	held map[string]*accessapi.Ban
+	// derived names the credentials that were given for one, which end with it;
+	// nil for none.
+	derived func(credential string) []string
+}
+
+// follow has bans reach what was given for a credential. changed is called
+// whenever derived may answer otherwise.
+func (c *credentialBans) follow(derived func(credential string) []string) (changed func()) {
+	c.change(func() { c.derived = derived })
+	return func() { c.change(func() {}) }
 }
 
 func (c *credentialBans) Replace(all []*accessapi.Ban) {
@@ -144,8 +154,16 @@ func (c *credentialBans) change(apply func()) {
 	apply()
 	var list []authn.Ban
 	for _, ban := range c.held {
-		if b, ok := credentialBan(ban); ok {
-			list = append(list, b)
+		b, ok := credentialBan(ban)
+		if !ok {
+			continue
+		}
+		list = append(list, b)
+		if b.Credential == "" || c.derived == nil {
+			continue
+		}
+		for _, id := range c.derived(b.Credential) {
+			list = append(list, authn.Ban{Name: b.Name, Credential: id, Until: b.Until})
 		}
 	}
 	if err := c.to.Replace(list); err != nil {

@@ -303,7 +303,7 @@ func Run(ctx context.Context, o Options) error {
 	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
-	certificates := newClientCertificates(client, trust.client, authorizer, now, log)
+	certificates := newClientCertificates(client, trust.client, authorizer, beyond.credentials, now, log)
 	flow.follow(ctx, certificateRequests, typed[*certificatesv1.CertificateSigningRequest]{certificates})
 	books.follow(ctx, flow)
 	flow.follow(ctx, auditSources, typed[*auditapi.AuditSource]{collected.sources})

@@ -328,6 +328,13 @@ func TestCertificateLogin(t *testing.T) {
 		t.Errorf("the short-lived certificate lasts %v", left)
 	}
 
+	// A ban on the long-lived one ends what was given for it, and lifting it does
+	// the reverse.
+	banned := strings.TrimSpace(gatehouse(t, 0, "revoke", "credential", "X509SHA256="+fingerprint(block.Bytes), "--reason", "copied", "--kubeconfig", g.Kubeconfig).Stdout)
+	eventually(t, effectWithin, "the ban on what it was given for", func() bool { return eve.exec("", "auth", "whoami").Code != 0 })
+	k.run("delete", "ban", banned)
+	eventually(t, commandWithin, "the end of the ban", func() bool { return eve.exec("", "auth", "whoami").Code == 0 })
+
 	// The short-lived one is no way to another.
 	short, shortKey := filepath.Join(dir, "short.crt"), filepath.Join(dir, "short.key")
 	for path, field := range map[string]string{short: "certificate", shortKey: "key"} {

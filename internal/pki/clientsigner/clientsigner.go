@@ -112,8 +112,8 @@ func Own(csr *certificatesv1.CertificateSigningRequest, given func(credential st
 	}
 	// Whoever shows a token has a provider to renew it. An impersonated caller
 	// has no credential of their own.
-	ids := csr.Spec.Extra[credentialKey]
-	if len(ids) != 1 || !strings.HasPrefix(ids[0], byCertificate) || given(ids[0]) {
+	sender := Sender(csr)
+	if !strings.HasPrefix(sender, byCertificate) || given(sender) {
 		return false
 	}
 	request, err := parse(csr)
@@ -132,6 +132,15 @@ func Own(csr *certificatesv1.CertificateSigningRequest, given func(credential st
 func ByRule(csr *certificatesv1.CertificateSigningRequest) bool {
 	c := condition(csr, certificatesv1.CertificateApproved)
 	return c != nil && c.Reason == Reason
+}
+
+// Sender returns the id of the credential that a request came with, or "" if
+// that is not known.
+func Sender(csr *certificatesv1.CertificateSigningRequest) string {
+	if ids := csr.Spec.Extra[credentialKey]; len(ids) == 1 {
+		return ids[0]
+	}
+	return ""
 }
 
 // Given returns the credential id of the certificate in a request that was
