@@ -201,3 +201,48 @@ subjects:
 		}
 	}
 }
+
+// One AccessPolicy lets a user of a stock cluster list what a selector picks,
+// and nothing wider.
+func TestListsBySelectorAtASite(t *testing.T) {
+	t.Parallel()
+	g := shared(t)
+	k := as(t, g)
+	_, flags := connect(t, g, "selector-site", "--mode", "full")
+	cluster := startCluster(t, flags...)
+	c := as(t, cluster)
+	c.namespace("shop")
+	c.run("create", "secret", "generic", "ours", "-n", "shop")
+	c.run("label", "secret", "ours", "-n", "shop", "team=a")
+	c.run("create", "secret", "generic", "theirs", "-n", "shop")
+	const who = "--as=tina"
+	c.fails(1, []string{"Forbidden"}, "get", "secrets", "-n", "shop", "-l", "team=a", who)
+	k.feed(`
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: site-team-a-secrets}
+spec:
+  effect: Allow
+  subjects: [{kind: User, name: tina}]
+  rules: [{apiGroups: [""], resources: [secrets], verbs: [list, watch]}]
+  sites: [selector-site]
+  labelSelector: [{key: team, operator: In, values: [a]}]
+`, "apply", "-f", "-")
+	eventually(t, commandWithin, "the policy counts in the cluster", func() bool {
+		return c.exec("", "get", "secrets", "-n", "shop", "-l", "team=a", who).Code == 0
+	})
+	c.shows([]string{"ours"}, "get", "secrets", "-n", "shop", "-l", "team=a", who)
+	for _, wider := range [][]string{
+		{"get", "secrets", "-n", "shop"},
+		{"get", "secrets", "-n", "shop", "-l", "team in (a,b)"},
+		{"get", "secrets", "-A"},
+		{"get", "secret", "ours", "-n", "shop"},
+	} {
+		c.fails(1, []string{"Forbidden"}, append(wider, who)...)
+	}
+	// What somebody would gain there is said of the site.
+	got := command(t, g.Kubeconfig, "what-if", "--delete", "-f", write(t, "policy.yaml", "apiVersion: access.gatehouse.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: site-team-a-secrets}\n"))
+	if got.Code != 1 || !strings.Contains(got.Stdout, "User/tina") || !strings.Contains(got.Stdout, "at site selector-site") || !strings.Contains(got.Stdout, "labels team in (a)") {
+		t.Errorf("%v", got)
+	}
+}
