@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/access/noderule"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 )
 
@@ -26,6 +27,9 @@ type Config struct {
 	// Nodes answers for the nodes of the control plane what bindings and
 	// policies do not; nil gives nodes no rights of their own.
 	Nodes *nodegraph.Graph
+	// NodeRules let agents change their own node, within what admission sees to;
+	// nil lets none.
+	NodeRules *noderule.Rules
 }
 
 // Authorizer answers questions about rights. It is safe for concurrent use.

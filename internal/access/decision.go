@@ -26,7 +26,7 @@ func (s *Subject) isSuperuser() bool { return slices.Contains(s.Groups, Superuse
 type Decision struct {
 	engine authz.Decision
 	ruling ruling
-	// node and verdict are set byNode.
+	// node and verdict are set byNode; byNodeRule, node is the rule.
 	node    string
 	verdict nodegraph.Verdict
 }
@@ -40,6 +40,7 @@ const (
 	byReservedName
 	byLength
 	byNode
+	byNodeRule
 )
 
 const (
@@ -51,7 +52,7 @@ const (
 // Effect returns what was decided.
 func (d Decision) Effect() authz.Effect {
 	switch d.ruling {
-	case bySuperuser:
+	case bySuperuser, byNodeRule:
 		return authz.Allow
 	case byReservedName, byLength:
 		return authz.Deny
@@ -83,6 +84,8 @@ func (d Decision) Reason() string {
 		return lengthReason
 	case byNode:
 		return d.verdict.Reason(d.node)
+	case byNodeRule:
+		return `NodeRule "` + d.node + `" lets the agent mark its own node`
 	default:
 		return d.engine.Reason()
 	}

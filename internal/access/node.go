@@ -1,6 +1,8 @@
 package access
 
 import (
+	"context"
+
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 )
@@ -10,7 +12,15 @@ import (
 // in --authorization-mode=Node,RBAC, so that the reason says by which of the two
 // a node got at something.
 func (a *Authorizer) orNode(d Decision, subject *Subject, q *authz.Request) Decision {
-	if a.config.Nodes == nil || d.ruling != byEngine || d.Denied() {
+	if d.ruling != byEngine || d.Denied() {
+		return d
+	}
+	if a.config.NodeRules != nil && !d.Allowed() {
+		if rule, ok := a.config.NodeRules.Allows(subject.Name, subject.Extra, q); ok {
+			return Decision{engine: d.engine, ruling: byNodeRule, node: rule}
+		}
+	}
+	if a.config.Nodes == nil {
 		return d
 	}
 	node, is := nodegraph.NodeOf(subject.Name, subject.Groups)
@@ -22,4 +32,11 @@ func (a *Authorizer) orNode(d Decision, subject *Subject, q *authz.Request) Deci
 		return d
 	}
 	return Decision{engine: d.engine, ruling: byNode, node: node, verdict: v}
+}
+
+// OnNodeRule reports whether nothing but a NodeRule allows what q describes, so
+// that admission has to hold the change to the rule.
+func (a *Authorizer) OnNodeRule(ctx context.Context, subject Subject, q authz.Request) (bool, error) {
+	d, err := a.Decide(ctx, subject, q)
+	return d.ruling == byNodeRule, err
 }

@@ -7,6 +7,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -37,6 +38,9 @@ func (p lastWord) Validate(ctx context.Context, a admission.Attributes, _ admiss
 		Operation: resource.Operation(a.GetOperation()),
 		Resource:  a.GetResource().GroupResource(), Subresource: a.GetSubresource(), Namespace: a.GetNamespace(), Name: a.GetName(),
 		Object: a.GetObject(), Old: a.GetOldObject(), DryRun: a.IsDryRun(),
+	}
+	if info, ok := request.RequestInfoFrom(ctx); ok {
+		c.Verb = info.Verb
 	}
 	for _, admit := range p {
 		err := admit(ctx, c)

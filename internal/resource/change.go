@@ -19,8 +19,10 @@ const (
 // Change is a request to change something that authorization allowed, as
 // admission sees it: with the object.
 type Change struct {
-	Caller                       Caller
-	Operation                    Operation
+	Caller    Caller
+	Operation Operation
+	// Verb is the request's, as authorization was asked about it.
+	Verb                         string
 	Resource                     schema.GroupResource
 	Subresource, Namespace, Name string
 	// Object is what is written, nil on deletion; Old is what was stored, nil

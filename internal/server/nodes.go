@@ -4,9 +4,14 @@ import (
 	"context"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	accessapi "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph/nodeneeds"
+	"github.com/gatehouse-dev/gatehouse/internal/access/noderule"
 	"github.com/gatehouse-dev/gatehouse/internal/admission/noderestriction"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -57,4 +62,27 @@ func restrictNodes(obj *objects, answers reviews) kubeapi.Admit {
 		Permit: answers.Permit,
 	}
 	return rules.Admit
+}
+
+var nodeRules = schema.GroupResource{Group: accessapi.GroupVersion.Group, Resource: "noderules"}
+
+// holdToNodeRules looks at changes that only a NodeRule allowed.
+func holdToNodeRules(rules *noderule.Rules, access *access.Authorizer) kubeapi.Admit {
+	return func(ctx context.Context, c *resource.Change) error {
+		if c.Resource != nodes {
+			return nil
+		}
+		by, err := access.OnNodeRule(ctx, subject(c.Caller), authz.Request{
+			ResourceRequest: true, Verb: c.Verb, Resource: c.Resource.Resource, Subresource: c.Subresource, Name: c.Name,
+		})
+		if err != nil || !by {
+			return err
+		}
+		return rules.Admit(c)
+	}
+}
+
+// nodeRule refuses to hand out what its author may not do: change nodes.
+func (r reviews) nodeRule(ctx context.Context, by resource.Caller, _, _ *accessapi.NodeRule) error {
+	return r.need(ctx, by, "let agents change nodes", authz.Request{ResourceRequest: true, Verb: "patch", Resource: "nodes"})
 }

@@ -17,12 +17,14 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/component-base/metrics/legacyregistry"
 
+	accessapi "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/aggregate"
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/access/noderule"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -165,8 +167,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	graph := &nodegraph.Graph{}
-	authorizer, err := access.New(access.Config{Policy: policy, Nodes: graph, Fresh: func() error {
+	graph, marks := &nodegraph.Graph{}, &noderule.Rules{}
+	authorizer, err := access.New(access.Config{Policy: policy, Nodes: graph, NodeRules: marks, Fresh: func() error {
 		if age := st.monitor.Age(); age > maxStale {
 			return fault.New(fault.Unavailable, "policy may be out of date: etcd has confirmed nothing for five seconds")
 		}
@@ -217,6 +219,7 @@ func Run(ctx context.Context, o Options) error {
 		ValidateDelegation:      validator.Delegation,
 		FillDelegation:          hand.fill,
 		CheckDelegation:         hand.check,
+		CheckNodeRule:           answers.nodeRule,
 		CheckAuditSink:          answers.auditSink,
 		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
 		CheckIdentityProvider:   answers.identityProvider,
@@ -247,7 +250,7 @@ func Run(ctx context.Context, o Options) error {
 		Authenticate:    kubeapi.Authenticate(caller.Frame(chain, who.note)),
 		Authorizer:      standingAuthorizer{open},
 		ReadsObjects:    objectReaders(policy),
-		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers)},
+		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers), holdToNodeRules(marks, authorizer)},
 		Recorder:        record,
 		AuditPolicy:     books.raised,
 		Notes:           who.providers.notes,
@@ -300,6 +303,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, configMaps, publishedMaps{published})
 	flow.follow(ctx, serviceAccounts, keeperAccounts{keeper})
 	flow.follow(ctx, pods, podGraph{graph})
+	flow.follow(ctx, nodeRules, typed[*accessapi.NodeRule]{marks})
 	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)

@@ -565,3 +565,81 @@ func TestNodesOfASite(t *testing.T) {
 		t.Error("the restart forgot what nodes need")
 	}
 }
+
+// An agent marks its own node with what a rule names, and with nothing else.
+func TestNodeRules(t *testing.T) {
+	t.Parallel()
+	g := shared(t)
+	admin := as(t, g)
+	admin.namespace("agents")
+	admin.run("create", "serviceaccount", "handler", "-n", "agents")
+	for _, node := range []string{"spot-1", "spot-2"} {
+		admin.feed(nodeObject(node, "{pool: spot}"), "create", "-f", "-")
+	}
+	bound := func(args ...string) bearer {
+		token := strings.TrimSpace(admin.run(append([]string{"create", "token", "handler", "-n", "agents"}, args...)...))
+		return tokenClient(t, g, token)
+	}
+	agent, unbound := bound("--bound-object-kind=Node", "--bound-object-name=spot-1"), bound()
+	const one, two = "/api/v1/nodes/spot-1", "/api/v1/nodes/spot-2"
+	const mark = `{"spec":{"taints":[{"key":"example.com/terminating","effect":"NoSchedule"}]}}`
+	patch := func(c bearer, path, kind, body string) (int, string) {
+		header := c.header.Clone()
+		header.Set("Content-Type", kind)
+		code, answer := c.send(http.MethodPatch, path, header, []byte(body))
+		return code, string(answer)
+	}
+	const merge = "application/merge-patch+json"
+	if code, _ := patch(agent, one, merge, mark); code != http.StatusForbidden {
+		t.Fatalf("without a rule: %d", code)
+	}
+	rule := `
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: NodeRule
+metadata: {name: termination}
+spec:
+  agents: [{namespace: agents, name: handler}]
+  taint: {key: example.com/terminating}
+`
+	// Only who may change nodes hands it out.
+	admin.feed(roleFor("rita", "node-rules", "{verbs: [create], apiGroups: [access.gatehouse.dev], resources: [noderules]}"), "create", "-f", "-")
+	eventually(t, commandWithin, "the role counts", func() bool {
+		return strings.Contains(admin.exec(rule, "create", "-f", "-", "--as=rita").Stderr, "may not let agents change nodes")
+	})
+	admin.feed(rule, "create", "-f", "-")
+	admin.shows([]string{"termination", "taint example.com/terminating", "agents/handler"}, "get", "noderules")
+	eventually(t, commandWithin, "the agent marks its node", func() bool {
+		code, _ := patch(agent, one, merge, mark)
+		return code == http.StatusOK
+	})
+	admin.shows([]string{"example.com/terminating"}, "get", "node", "spot-1", "-o", "yaml")
+	for name, c := range map[string]struct {
+		who        bearer
+		path, body string
+	}{
+		"another node":             {agent, two, mark},
+		"a token of no node":       {unbound, one, mark},
+		"another taint":            {agent, one, `{"spec":{"taints":[{"key":"example.com/other","effect":"NoSchedule"}]}}`},
+		"a label beside the taint": {agent, one, `{"metadata":{"labels":{"a":"b"}},"spec":{"taints":[{"key":"example.com/terminating","effect":"NoExecute"}]}}`},
+		"a field":                  {agent, one, `{"spec":{"unschedulable":true}}`},
+		"the status":               {agent, one + "/status", `{"status":{"phase":"Pending"}}`},
+	} {
+		if code, answer := patch(c.who, c.path, merge, c.body); code != http.StatusForbidden {
+			t.Errorf("%s: %d %s", name, code, answer)
+		}
+	}
+	if code, answer := patch(agent, one, "application/apply-patch+yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: spot-1, labels: {a: b}}\n"); code == http.StatusOK {
+		t.Errorf("server-side apply of a label: %d %s", code, answer)
+	}
+	if code, _ := agent.send(http.MethodDelete, one, agent.header, nil); code != http.StatusForbidden {
+		t.Errorf("deletion: %d", code)
+	}
+	if code, answer := patch(agent, one, merge, `{"spec":{"taints":null}}`); code != http.StatusOK {
+		t.Errorf("taking the mark away: %d %s", code, answer)
+	}
+	admin.run("delete", "noderule", "termination")
+	eventually(t, commandWithin, "the rule ends", func() bool {
+		code, _ := patch(agent, one, merge, mark)
+		return code == http.StatusForbidden
+	})
+}

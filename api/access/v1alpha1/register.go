@@ -12,7 +12,7 @@ var GroupVersion = schema.GroupVersion{Group: "access.gatehouse.dev", Version: "
 // AddToScheme registers the types of this package.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion, &AccessPolicy{}, &AccessPolicyList{}, &Ban{}, &BanList{}, &Delegation{}, &DelegationList{},
-		&AccessReview{}, &WhoCanReview{}, &ExplainReview{}, &WhatCanReview{}, &ImpactReview{})
+		&AccessReview{}, &WhoCanReview{}, &ExplainReview{}, &WhatCanReview{}, &ImpactReview{}, &NodeRule{}, &NodeRuleList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

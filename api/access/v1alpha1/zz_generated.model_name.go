@@ -171,6 +171,36 @@ func (in NearRule) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRule) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRule"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRuleAgent) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRuleAgent"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRuleLabel) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRuleLabel"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRuleList) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRuleList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRuleSpec) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRuleSpec"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in NodeRuleTaint) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.NodeRuleTaint"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Question) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.Question"
 }

@@ -62,6 +62,12 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.Limits{}.OpenAPIModelName():                                   schema_gatehouse_api_access_v1alpha1_Limits(ref),
 		v1alpha1.NamespaceScope{}.OpenAPIModelName():                           schema_gatehouse_api_access_v1alpha1_NamespaceScope(ref),
 		v1alpha1.NearRule{}.OpenAPIModelName():                                 schema_gatehouse_api_access_v1alpha1_NearRule(ref),
+		v1alpha1.NodeRule{}.OpenAPIModelName():                                 schema_gatehouse_api_access_v1alpha1_NodeRule(ref),
+		v1alpha1.NodeRuleAgent{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_NodeRuleAgent(ref),
+		v1alpha1.NodeRuleLabel{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_NodeRuleLabel(ref),
+		v1alpha1.NodeRuleList{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_NodeRuleList(ref),
+		v1alpha1.NodeRuleSpec{}.OpenAPIModelName():                             schema_gatehouse_api_access_v1alpha1_NodeRuleSpec(ref),
+		v1alpha1.NodeRuleTaint{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_NodeRuleTaint(ref),
 		v1alpha1.Question{}.OpenAPIModelName():                                 schema_gatehouse_api_access_v1alpha1_Question(ref),
 		v1alpha1.ReviewSubject{}.OpenAPIModelName():                            schema_gatehouse_api_access_v1alpha1_ReviewSubject(ref),
 		v1alpha1.Subject{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_Subject(ref),
@@ -2477,6 +2483,240 @@ func schema_gatehouse_api_access_v1alpha1_NearRule(ref common.ReferenceCallback)
 		},
 		Dependencies: []string{
 			v1alpha1.Decider{}.OpenAPIModelName(), rbacv1.PolicyRule{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRule(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRule lets agents that run on nodes mark their own node: set, change and remove one taint or one label, and nothing else. An agent is a service account whose token is bound to a pod or to the node itself; the node in the token is the one that it may mark.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard object metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"spec": {
+						SchemaProps: spec.SchemaProps{
+							Description: "spec says who may set what.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.NodeRuleSpec{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"spec"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.NodeRuleSpec{}.OpenAPIModelName(), metav1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRuleAgent(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRuleAgent is a service account.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"namespace": {
+						SchemaProps: spec.SchemaProps{
+							Description: "namespace of the service account.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the service account.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"namespace", "name"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRuleLabel(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRuleLabel is a label of a node.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"key": {
+						SchemaProps: spec.SchemaProps{
+							Description: "key of the label.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+				},
+				Required: []string{"key"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRuleList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRuleList is a list of node rules.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Standard list metadata.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(metav1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items are the rules.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.NodeRule{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.NodeRule{}.OpenAPIModelName(), metav1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRuleSpec(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRuleSpec says who may set what: exactly one of taint and label.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"agents": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "agents are the service accounts that may.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.NodeRuleAgent{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"taint": {
+						SchemaProps: spec.SchemaProps{
+							Description: "taint may be set, changed and removed.",
+							Ref:         ref(v1alpha1.NodeRuleTaint{}.OpenAPIModelName()),
+						},
+					},
+					"label": {
+						SchemaProps: spec.SchemaProps{
+							Description: "label may be set, changed and removed.",
+							Ref:         ref(v1alpha1.NodeRuleLabel{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"agents"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.NodeRuleAgent{}.OpenAPIModelName(), v1alpha1.NodeRuleLabel{}.OpenAPIModelName(), v1alpha1.NodeRuleTaint{}.OpenAPIModelName()},
+	}
+}
+
+func schema_gatehouse_api_access_v1alpha1_NodeRuleTaint(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "NodeRuleTaint is a taint of a node.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"key": {
+						SchemaProps: spec.SchemaProps{
+							Description: "key of the taint.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"effects": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "effects that the taint may have; none are all.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+										Enum:   []interface{}{"NoExecute", "NoSchedule", "PreferNoSchedule"},
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"key"},
+			},
+		},
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/resource/localsubjectaccessreview"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/namespace"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/node"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/noderule"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/pod"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/proxycertificate"
 	"github.com/gatehouse-dev/gatehouse/internal/resource/role"
@@ -74,6 +75,7 @@ type Deps struct {
 	ValidateDelegation delegation.Validate
 	FillDelegation     delegation.Fill
 	CheckDelegation    delegation.Check
+	CheckNodeRule      noderule.Check
 	// CheckAuditSink guards what a sink sees.
 	CheckAuditSink auditsink.Check
 	// IssueSourceCredential answers auditsources/credential.
@@ -132,6 +134,7 @@ func List(d Deps) []resource.Kind {
 		accesspolicy.New(d.ValidateAccessPolicy, d.CheckAccessPolicy),
 		ban.New(d.CheckBan),
 		delegation.New(d.ValidateDelegation, d.FillDelegation, d.CheckDelegation),
+		noderule.New(d.CheckNodeRule),
 		auditpolicy.New(),
 		auditsink.New(d.CheckAuditSink),
 		auditsource.New(d.IssueSourceCredential),
