@@ -168,6 +168,7 @@ func (t *turn) siteAccess(site *federation.Site, denials bool) int {
 	if status.Allowed || status.Denied {
 		t.decided(status.Allowed, status.Reason)
 	}
+	t.bodies = true
 	return t.answer(http.StatusOK, func(_ *turn, b []byte) []byte { return sarwire.AppendAnswer(b, &status) })
 }
 
@@ -183,6 +184,7 @@ func (t *turn) doorAuthenticate(site *federation.Site) int {
 		return t.fail(err)
 	}
 	t.describeToken(&status)
+	t.bodies = true
 	// The token is not sent back: the answer is the status alone.
 	return t.answerObject(http.StatusOK, &authenticationv1.TokenReview{TypeMeta: review.TypeMeta, Status: status})
 }

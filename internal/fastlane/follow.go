@@ -72,7 +72,7 @@ func (t *turn) doorSnapshot(site *federation.Site) int {
 	t.ev.Verb = "watch"
 	t.ev.Annotate(annotationFollower, in.Follower)
 	t.status.Code = http.StatusOK
-	if !t.record() {
+	if !t.record(nil) {
 		sub.Close()
 		return refuse(t.w, http.StatusServiceUnavailable, "ServiceUnavailable", unrecorded)
 	}

@@ -59,7 +59,9 @@ type Config struct {
 	Reviews      Reviews
 	Sites        Sites
 	Recorder     audit.Recorder
-	Batch        audit.BatchRecorder
+	// Policy says what is recorded of each request.
+	Policy Policy
+	Batch  audit.BatchRecorder
 	// SiteTokens signs the tokens of sites; nil closes those doors.
 	SiteTokens SiteTokens
 	// Objects takes what sites tell of their objects; nil closes that door.
@@ -100,11 +102,12 @@ type Lane struct {
 	// posts of events, whose bodies are large.
 	callers, ingest *shares
 	turns           sync.Pool
+	levels          levels
 }
 
 // New checks the configuration.
 func New(c Config) (*Lane, error) {
-	if c.Frame == nil || c.Authenticate == nil || c.Reviews == nil || c.Sites == nil || c.Recorder == nil || c.Batch == nil || c.Now == nil || c.Log == nil || c.Metrics == nil || c.InFlight <= 0 {
+	if c.Frame == nil || c.Authenticate == nil || c.Reviews == nil || c.Sites == nil || c.Recorder == nil || c.Policy == nil || c.Batch == nil || c.Now == nil || c.Log == nil || c.Metrics == nil || c.InFlight <= 0 {
 		return nil, errors.New("fastlane: incomplete configuration")
 	}
 	if c.times == (times{}) {
@@ -115,6 +118,7 @@ func New(c Config) (*Lane, error) {
 		callers: newShares(c.InFlight, max(1, c.InFlight/4)),
 		ingest:  newShares(maxIngests, maxIngestsOfSite),
 	}
+	l.levels.policy = c.Policy
 	l.turns.New = func() any { return new(turn) }
 	return l, nil
 }
@@ -196,7 +200,7 @@ func (l *Lane) limited(w http.ResponseWriter, r *http.Request, to route, timeout
 		l.Metrics.observe(to, refuse(w, http.StatusTooManyRequests, "TooManyRequests", "too many requests are in flight; try again"), 0)
 		return
 	}
-	code, read := l.place(w, r, start, timeout, serve)
+	code, read := l.place(w, r, to, start, timeout, serve)
 	l.Metrics.observe(to, code, l.Now().Sub(start))
 	if code == toFrame {
 		l.frame(w, replay(r, read))
@@ -205,12 +209,12 @@ func (l *Lane) limited(w http.ResponseWriter, r *http.Request, to route, timeout
 
 // place serves a request that has a slot and gives the slot back. It returns
 // what was read of the body as well.
-func (l *Lane) place(w http.ResponseWriter, r *http.Request, start time.Time, timeout time.Duration, serve func(*turn) int) (code int, read string) {
+func (l *Lane) place(w http.ResponseWriter, r *http.Request, to route, start time.Time, timeout time.Duration, serve func(*turn) int) (code int, read string) {
 	// A client that goes away must not take the record of what it did along.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), timeout)
 	e := &exchange{w: w}
 	uncut := context.AfterFunc(ctx, e.cut)
-	t := l.begin(ctx, w, r, start)
+	t := l.begin(ctx, w, r, to, start)
 	defer func() {
 		uncut()
 		e.end()

@@ -43,6 +43,7 @@ func (t *turn) accessReview() int {
 		return t.fail(err)
 	}
 	t.describeAccess(&t.spec, &status)
+	t.bodies = true
 	return t.answer(http.StatusCreated, func(t *turn, b []byte) []byte { return sarwire.AppendReview(b, &t.spec, &status) })
 }
 

@@ -36,6 +36,7 @@ func (t *turn) tokenReview() int {
 		return t.fail(err)
 	}
 	t.describeToken(&status)
+	t.bodies = true
 	review.Status = status
 	return t.answerObject(http.StatusCreated, &review)
 }

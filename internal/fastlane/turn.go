@@ -44,6 +44,11 @@ type turn struct {
 	durability audit.Durability
 	// silent turns are counted and not recorded.
 	silent bool
+	// to is the route, by which the policy is asked; bodies says that request
+	// and answer may be recorded, if the policy wants that: they hold nothing
+	// that the redaction does not know.
+	to     route
+	bodies bool
 	// recordAs, when set, is what the record says instead of the message of a
 	// refusal, which may quote the request.
 	recordAs string
@@ -57,9 +62,9 @@ type turn struct {
 }
 
 // begin starts the record of a request.
-func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time) *turn {
+func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request, to route, now time.Time) *turn {
 	t := l.turns.Get().(*turn)
-	t.lane, t.ctx, t.w, t.r = l, ctx, w, r.WithContext(ctx)
+	t.lane, t.ctx, t.w, t.r, t.to = l, ctx, w, r.WithContext(ctx), to
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -67,7 +72,7 @@ func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request
 	t.source[0] = host
 	annotations := t.ev.Annotations
 	t.ev = audit.Event{
-		Level: audit.LevelMetadata, AuditID: audit.NewID(), Stage: audit.StageResponseComplete,
+		AuditID: audit.NewID(), Stage: audit.StageResponseComplete,
 		RequestURI: r.URL.RequestURI(), SourceIPs: t.source[:], UserAgent: r.UserAgent(),
 		RequestReceivedTimestamp: audit.MicroTime{Time: now},
 		Annotations:              annotations,
@@ -223,7 +228,7 @@ func (t *turn) refuse(code int, reason metav1.StatusReason, message string) int 
 		recorded = t.recordAs
 	}
 	t.status = audit.Status{Status: metav1.StatusFailure, Reason: string(reason), Message: recorded, Code: int32(code)}
-	if !t.record() {
+	if !t.record(nil) {
 		code, reason, message = http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, unrecorded
 	}
 	dropBody(t.w, t.r)
@@ -233,19 +238,21 @@ func (t *turn) refuse(code int, reason metav1.StatusReason, message string) int 
 // answer records the request and answers with what build appends.
 func (t *turn) answer(code int, build func(*turn, []byte) []byte) int {
 	t.status = audit.Status{Code: int32(code)}
-	if !t.record() {
+	t.out = build(t, t.out[:0])
+	if !t.record(t.out) {
 		return refuse(t.w, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, unrecorded)
 	}
-	t.out = build(t, t.out[:0])
 	write(t.w, code, t.out)
 	return code
 }
 
 const unrecorded = "the request cannot be recorded; nothing was decided"
 
-func (t *turn) record() bool {
+// record writes the record of the turn, as the policy wants it; out is the
+// answer, if it may be recorded.
+func (t *turn) record(out []byte) bool {
 	t.recorded = true
-	if t.silent {
+	if t.silent || !t.apply(t.level(), out) {
 		return true
 	}
 	t.ev.ResponseStatus = &t.status

@@ -32,7 +32,9 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
@@ -350,7 +352,8 @@ func newWorld(t testing.TB, options ...option) *world {
 		Frame:        w.frame,
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(w.chain, r) },
 		Reviews:      w.answers, Sites: w.directory, Recorder: w.record, Batch: w.record,
-		Now: time.Now, Log: slog.New(slog.DiscardHandler), Metrics: fastlane.NewMetrics(w.registry), InFlight: 64,
+		Policy: declared.NewRaised(policy.Default(), nil),
+		Now:    time.Now, Log: slog.New(slog.DiscardHandler), Metrics: fastlane.NewMetrics(w.registry), InFlight: 64,
 	}
 	for _, o := range options {
 		o(&cfg)

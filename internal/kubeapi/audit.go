@@ -3,6 +3,7 @@ package kubeapi
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +25,16 @@ const recordTimeout = 10 * time.Second
 type auditBackend struct {
 	recorder audit.Recorder
 	drained  chan struct{}
+	// turnedAway are the audit ids of requests that were refused because they
+	// could not be recorded, until they are answered.
+	turnedAway sync.Map
+}
+
+// refused reports, once, whether a request was refused because it could not be
+// recorded.
+func (b *auditBackend) refused(auditID string) bool {
+	_, was := b.turnedAway.LoadAndDelete(auditID)
+	return was
 }
 
 var _ frameaudit.Backend = (*auditBackend)(nil)
@@ -46,6 +57,9 @@ func (b *auditBackend) ProcessEvents(events ...*auditinternal.Event) bool {
 		}
 		if err := b.recorder.Append(ctx, ev, d); err != nil {
 			ok = false
+			if ev.Stage == audit.StageRequestReceived && audit.Changes(ev) {
+				b.turnedAway.Store(ev.AuditID, struct{}{})
+			}
 		}
 	}
 	return ok

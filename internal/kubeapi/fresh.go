@@ -11,7 +11,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	auditinternal "k8s.io/apiserver/pkg/apis/audit"
 	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
+	"k8s.io/apiserver/pkg/endpoints/responsewriter"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -28,14 +30,57 @@ func (f *Frame) withService(next http.Handler, s runtime.NegotiatedSerializer) h
 		if err == nil && changes(r) {
 			err = f.cfg.Recordable()
 		}
+		unavailable := func(w http.ResponseWriter, refusal *apierrors.StatusError) {
+			responsewriters.ErrorNegotiated(refusal, s, schema.GroupVersion{Version: "v1"}, w, r)
+		}
 		if err == nil || r.Context().Value(loopbackKey{}) != nil || isHealth(r.URL.Path) {
+			if changes(r) {
+				// The one that finds the disk full is not told of by Recordable.
+				w = responsewriter.WrapForHTTP1Or2(&unrecorded{ResponseWriter: w, refused: f.backend.refused, answer: unavailable})
+			}
 			next.ServeHTTP(w, r)
 			return
 		}
 		refusal := apierrors.NewServiceUnavailable(fault.Public(err))
 		f.recordRefusal(r, nil, refusal)
-		responsewriters.ErrorNegotiated(refusal, s, schema.GroupVersion{Version: "v1"}, w, r)
+		unavailable(w, refusal)
 	})
+}
+
+// Unrecordable is what a caller reads whose change was refused because it could
+// not be recorded.
+const Unrecordable = "changes are refused: the audit log cannot be written, and what cannot be recorded must not happen"
+
+// unrecorded turns the library's 500 for a request that could not be recorded
+// into the answer that every later one gets.
+type unrecorded struct {
+	http.ResponseWriter
+	refused  func(auditID string) bool
+	answer   func(http.ResponseWriter, *apierrors.StatusError)
+	replaced bool
+}
+
+var _ responsewriter.UserProvidedDecorator = (*unrecorded)(nil)
+
+// Unwrap implements responsewriter.UserProvidedDecorator.
+func (u *unrecorded) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (u *unrecorded) WriteHeader(code int) {
+	if code == http.StatusInternalServerError && u.refused(u.Header().Get(auditinternal.HeaderAuditID)) {
+		u.replaced = true
+		u.answer(u.ResponseWriter, apierrors.NewServiceUnavailable(Unrecordable))
+		return
+	}
+	u.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (u *unrecorded) Write(p []byte) (int, error) {
+	if u.replaced {
+		return len(p), nil
+	}
+	return u.ResponseWriter.Write(p)
 }
 
 // changes reports whether a request may change something. Reviews are posted

@@ -1,11 +1,15 @@
 package kubeapi_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 )
 
 // Nothing that a request says makes it one of the process to itself.
@@ -75,5 +79,20 @@ func TestChangesAreRecordedTwice(t *testing.T) {
 		if ev.User.Username != "jane" {
 			t.Errorf("recorded as by %q", ev.User.Username)
 		}
+	}
+}
+
+// The first change that finds the disk full is answered as the later ones are.
+func TestUnrecordableChangesAreUnavailable(t *testing.T) {
+	t.Parallel()
+	maps := newNamespace(t, "full-disk") + "/configmaps"
+	shared.record.refuse(maps)
+	a := do(t, 503, request{as: "jane", method: "POST", path: maps, body: configMap("r", "v")})
+	var status metav1.Status
+	if err := json.Unmarshal(a.body, &status); err != nil || status.Reason != metav1.StatusReasonServiceUnavailable || status.Code != 503 || status.Message != kubeapi.Unrecordable {
+		t.Errorf("%v: %s", err, a.body)
+	}
+	if got := do(t, 200, request{as: "jane", path: maps}); strings.Contains(string(got.body), `"name":"r"`) {
+		t.Errorf("what could not be recorded was done: %s", got.body)
 	}
 }

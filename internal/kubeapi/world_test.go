@@ -210,8 +210,16 @@ func (rights) Decide(_ context.Context, c resource.Caller, q *authz.Request) (bo
 
 // record keeps what the frame records.
 type record struct {
-	mu     sync.Mutex // guards events
+	mu     sync.Mutex // guards the rest
 	events []audit.Event
+	full   []string // paths of which nothing can be recorded
+}
+
+// refuse makes recording fail for requests of a path.
+func (r *record) refuse(path string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.full = append(r.full, path)
 }
 
 func (r *record) Append(_ context.Context, ev *audit.Event, _ audit.Durability) error {
@@ -224,6 +232,11 @@ func (r *record) Append(_ context.Context, ev *audit.Event, _ audit.Durability) 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, path := range r.full {
+		if strings.HasPrefix(ev.RequestURI, path) {
+			return fault.New(fault.Unavailable, "the disk is full")
+		}
+	}
 	r.events = append(r.events, held)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/flood"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
@@ -37,7 +38,7 @@ type collectors struct {
 }
 
 // newCollectors makes the doors. ctx ends with the server.
-func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlane.Sites, log *ledger.Log, now func() time.Time, logger *slog.Logger) (*collectors, error) {
+func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlane.Sites, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
 	c := &collectors{entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_collected_entries_total", Help: "Log entries that sources of sites wrote, by site, kind and outcome (recorded, duplicate).",
 	}, []string{"site", "kind", "outcome"})}
@@ -45,7 +46,7 @@ func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlan
 	if c.sources, err = collect.NewSources(collect.Config{Verifier: verifier, Site: sites.Get, SiteHeard: sites.Heard, Now: now}); err != nil {
 		return nil, err
 	}
-	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: log, Collected: log, Count: c.count, Stop: ctx, Now: now, Log: logger})
+	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: guard, Collected: log, Count: c.count, Stop: ctx, Now: now, Log: logger})
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/checkpoint"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/declared"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/flood"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
@@ -42,7 +43,9 @@ import (
 // record is this replica's part of the record: its log, and what stands
 // beside it.
 type record struct {
-	log    *ledger.Log
+	log *ledger.Log
+	// guard stands before log where strangers can make records.
+	guard  *flood.Guard
 	dir    string // of the log
 	logs   keys.Store
 	keeper *registry.Keeper
@@ -91,6 +94,7 @@ func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
+	r.guard = flood.New(r.log, now, logger)
 	r.keeper, err = registry.New(registry.Config{Store: r.logs, ID: st.replica, Origin: originOf(st.replica), Source: registered{r.log}, Now: now, Log: logger})
 	if err == nil {
 		err = r.keeper.Begin(ctx)
@@ -151,7 +155,7 @@ func (r *record) follow(ctx context.Context, flow *follower) {
 
 // start runs what follows the log. Everything that is declared has been read.
 func (r *record) start(ctx context.Context, w *work, metrics prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{r.sinks, dropped{r.retention}, witnessed{r.witnesses}} {
+	for _, c := range []prometheus.Collector{r.sinks, dropped{r.retention}, witnessed{r.witnesses}, strangers{r.guard}} {
 		if err := metrics.Register(c); err != nil {
 			return err
 		}
@@ -172,6 +176,7 @@ func (r *record) start(ctx context.Context, w *work, metrics prometheus.Register
 	w.start("audit sinks", func() error { return r.sinks.set.Run(ctx) })
 	// Every sink that is declared is in the set by now, with its cursor.
 	w.start("audit retention", func() error { return r.retention.Run(ctx, r.needed, r.logger) })
+	w.start("audit of strangers", func() error { return r.guard.Run(ctx) })
 	w.start("audit witnesses", func() error { return r.witnesses.Run(ctx) })
 	w.start("audit sink status", func() error { return r.sinks.report(ctx) })
 	w.start("report keys", func() error {

@@ -251,7 +251,7 @@ func Run(ctx context.Context, o Options) error {
 		Authorizer:      standingAuthorizer{open},
 		ReadsObjects:    objectReaders(policy),
 		Admit:           []kubeapi.Admit{restrictNodes(&obj, answers), holdToNodeRules(marks, authorizer)},
-		Recorder:        record,
+		Recorder:        books.guard,
 		AuditPolicy:     books.raised,
 		Notes:           who.providers.notes,
 		Fresh:           authorizer.Ready,
@@ -278,7 +278,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
-	collected, err := newCollectors(ctx, chain, doors, record, now, log)
+	collected, err := newCollectors(ctx, chain, doors, record, books.guard, now, log)
 	if err != nil {
 		return err
 	}
@@ -384,7 +384,7 @@ func Run(ctx context.Context, o Options) error {
 	authZEN, err := authzenhttp.New(authzenhttp.Config{
 		Next:         frame.Handler(),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
-		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: record,
+		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: books.guard,
 		URL: at.url(), Now: now, Log: log, InFlight: inFlightQuestions,
 	})
 	if err != nil {
@@ -396,7 +396,7 @@ func Run(ctx context.Context, o Options) error {
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        doors,
 		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
-		Recorder: record, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes,
+		Recorder: books.guard, Policy: books.raised, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes,
 		Collect: collected.serve, Observe: collected.observe,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})

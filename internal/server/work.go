@@ -140,7 +140,7 @@ func auditPolicy(path string) (*policy.Policy, error) {
 func recordable(log *ledger.Log) func() error {
 	return func() error {
 		if err := log.Stats().Err; err != nil {
-			return fault.Wrap(fault.Unavailable, "changes are refused: the audit log cannot be written, and what cannot be recorded must not happen", err)
+			return fault.Wrap(fault.Unavailable, kubeapi.Unrecordable, err)
 		}
 		return nil
 	}

@@ -78,6 +78,9 @@ func NewRaised(base *policy.Policy, bad func(name string, err error)) *Raised {
 // Evaluate returns what to record of a request.
 func (r *Raised) Evaluate(q *policy.Request) policy.Decision { return r.chain.Load().Evaluate(q) }
 
+// Chain returns what is in force: another one after each change.
+func (r *Raised) Chain() *policy.Chain { return r.chain.Load() }
+
 // Replace sets all policies.
 func (r *Raised) Replace(all []*auditapi.AuditPolicy) {
 	r.change(func() {

@@ -100,12 +100,23 @@ func (p *Policy) Evaluate(r *Request) Decision {
 		if !rule.matches(r) {
 			continue
 		}
-		d := Decision{Level: rule.Level, OmitStages: p.omit[i], OmitManagedFields: p.file.OmitManagedFields}
-		if rule.OmitManagedFields != nil {
-			d.OmitManagedFields = *rule.OmitManagedFields
-		}
-		return d
+		return p.decision(i)
 	}
+	return p.none()
+}
+
+// decision is that of the rule i.
+func (p *Policy) decision(i int) Decision {
+	rule := &p.file.Rules[i]
+	d := Decision{Level: rule.Level, OmitStages: p.omit[i], OmitManagedFields: p.file.OmitManagedFields}
+	if rule.OmitManagedFields != nil {
+		d.OmitManagedFields = *rule.OmitManagedFields
+	}
+	return d
+}
+
+// none is the decision when no rule matches.
+func (p *Policy) none() Decision {
 	return Decision{Level: audit.LevelNone, OmitStages: p.file.OmitStages, OmitManagedFields: p.file.OmitManagedFields}
 }
 

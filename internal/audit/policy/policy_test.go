@@ -409,3 +409,73 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNarrow holds the narrowed chain against the whole one, over random
+// policies.
+func TestNarrow(t *testing.T) {
+	t.Parallel()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	pick := func(of ...string) []string {
+		var out []string
+		for _, s := range of {
+			if rnd.IntN(3) == 0 {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	random := func() *policy.Policy {
+		f := policy.File{Kind: "Policy", APIVersion: audit.APIVersion, Rules: []policy.Rule{{Level: audit.LevelNone, Verbs: []string{"never"}}}}
+		if rnd.IntN(2) == 0 {
+			f.OmitStages = []audit.Stage{audit.StageResponseComplete}
+		}
+		for range rnd.IntN(5) {
+			r := policy.Rule{
+				Level: []audit.Level{audit.LevelNone, audit.LevelMetadata, audit.LevelRequest, audit.LevelRequestResponse}[rnd.IntN(4)],
+				Users: pick("jane", "joe"), UserGroups: pick("a", "b"), Verbs: pick("create", "post", "get"),
+			}
+			switch rnd.IntN(3) {
+			case 0:
+				r.NonResourceURLs = pick("/sites/*", "/sites/one/audit", "*")
+			case 1:
+				for _, res := range pick("subjectaccessreviews", "pods", "*") {
+					r.Resources = append(r.Resources, policy.GroupResources{Group: "authorization.k8s.io", Resources: []string{res}})
+				}
+				r.Namespaces = pick("", "lab")
+			}
+			if rnd.IntN(2) == 0 {
+				r.OmitStages = []audit.Stage{audit.StageResponseStarted}
+			}
+			f.Rules = append(f.Rules, r)
+		}
+		p, err := policy.New(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	recorded := 0
+	for range 3000 {
+		chain := policy.NewChain(random(), random(), random())
+		for _, r := range []policy.Request{{Resource: true, Verb: "create", APIGroup: "authorization.k8s.io", Plural: "subjectaccessreviews"}, {Verb: "post"}, {Verb: "get"}} {
+			narrow := chain.Narrow(r)
+			for _, user := range []string{"", "jane", "joe", "eve"} {
+				for _, groups := range [][]string{nil, {"a"}, {"c", "b"}} {
+					for _, path := range []string{"/sites/one/audit", "/sites/two/audit", "/metrics"} {
+						r.HasUser, r.User, r.Groups, r.Path = user != "", user, groups, path
+						want, got := chain.Evaluate(&r), narrow.Evaluate(user != "", user, groups, path)
+						if want.Level != got.Level || !slices.Equal(want.OmitStages, got.OmitStages) || want.OmitManagedFields != got.OmitManagedFields {
+							t.Fatalf("%+v: %+v, narrowed %+v", r, want, got)
+						}
+						if got.Level.Rank() > 0 {
+							recorded++
+						}
+					}
+				}
+			}
+		}
+	}
+	if recorded == 0 {
+		t.Error("nothing was ever recorded")
+	}
+}
