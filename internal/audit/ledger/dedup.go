@@ -10,8 +10,10 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
 )
 
-// dedupAge is how far back site events are remembered across a restart. A
-// stock kube-apiserver gives up repeating a batch after two minutes.
+// dedupAge is how far back from its last record site events are remembered
+// across a restart. A stock kube-apiserver gives up repeating a batch after two
+// minutes; a local decision point repeats what was not acknowledged when the
+// process ended, however long ago that was.
 const dedupAge = 5 * time.Minute
 
 // dedupKey identifies an event of a site: site, auditID and stage, hashed so
@@ -76,13 +78,21 @@ func (w *window) settle(keys []dedupKey, g *group, failed bool) {
 
 // remember notes a recent site event for the window of duplicates.
 func (s *scan) remember(keys []dedupKey, entry segment.Entry) []dedupKey {
-	if entry.Site == "" || s.l.cfg.Clock().Sub(entry.At) > dedupAge {
+	if entry.Site == "" || s.newest().Sub(entry.At) > dedupAge {
 		return keys
 	}
 	if auditID, stage, ok := audit.Identify(entry.Event); ok {
 		keys = append(keys, keyOf(entry.Site, auditID, stage))
 	}
 	return keys
+}
+
+// newest is the time of the last record that was scanned.
+func (s *scan) newest() time.Time {
+	if s.r.lastAt.IsZero() {
+		return s.l.cfg.Clock()
+	}
+	return s.r.lastAt
 }
 
 // rememberSealed fills the window from sealed segments, newest first until it
@@ -121,9 +131,9 @@ func (s *scan) rememberSealed(infos []segment.Info) error {
 // old to matter.
 func (s *scan) siteKeys(r *segment.Sealed) (keys []dedupKey, recent bool, err error) {
 	footer := r.Footer()
-	now := s.l.cfg.Clock()
+	newest := s.newest()
 	for i, b := range footer.Blocks {
-		if now.Sub(time.Unix(0, b.Until)) > dedupAge {
+		if newest.Sub(time.Unix(0, b.Until)) > dedupAge {
 			continue
 		}
 		recent = true

@@ -143,6 +143,7 @@ func TestFollowersShareOneFrame(t *testing.T) {
 		r.engine.Update(allow("secret-red", "red", "secret-rita"))
 		a, b := r.follow("blue", "a", policystream.Held{}), r.follow("blue", "b", policystream.Held{})
 		red := r.follow("red", "c", policystream.Held{})
+		time.Sleep(time.Second) // until all have been compiled for
 		first := a.frame()
 		b.frame()
 		red.frame()

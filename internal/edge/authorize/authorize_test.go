@@ -1,0 +1,394 @@
+package authorize
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
+
+	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
+)
+
+// draw makes policy and questions of few names, so that they meet.
+type draw struct{ *rand.Rand }
+
+func (d draw) pick(from ...string) string { return from[d.IntN(len(from))] }
+
+func (d draw) some(from ...string) (out []string) {
+	for range 1 + d.IntN(2) {
+		out = append(out, d.pick(from...))
+	}
+	return out
+}
+
+var robotUser = "gatehouse:system:serviceaccount:lab:robot"
+
+func (d draw) subjects() (out []authz.PolicySubject) {
+	for range 1 + d.IntN(2) {
+		s := authz.PolicySubject{Subject: authz.Subject{Kind: authz.User, Name: d.pick("ada", "bea", "system:node:n1")}, SitesOwn: d.IntN(4) == 0}
+		switch d.IntN(4) {
+		case 0:
+			s.Kind, s.Name = authz.Group, d.pick("staff", "system:authenticated")
+		case 1:
+			s.Kind, s.Name, s.Namespace = authz.ServiceAccount, "robot", d.pick("lab", "den")
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (d draw) rules() []authz.Rule {
+	r := authz.Rule{Verbs: d.some("get", "list", "*", "*"), APIGroups: d.some("", "apps", "*"), Resources: d.some("pods", "secrets", "*", "*")}
+	if d.IntN(5) == 0 {
+		r = authz.Rule{Verbs: []string{"get"}, NonResourceURLs: d.some("/healthz", "/api*")}
+	}
+	return []authz.Rule{r}
+}
+
+func (d draw) fill(t *authz.Tx) {
+	for _, site := range []string{"blue", "red"} {
+		t.PutSite(authz.Site{Name: site, SharedRBAC: d.IntN(3) > 0})
+		t.PutNamespace(site, "lab", map[string]string{"tier": d.pick("x", "y")})
+	}
+	for i := range 5 {
+		t.PutRole(authz.Role{Namespace: d.pick("", "", "lab"), Name: fmt.Sprint("r", i), Rules: d.rules(), Bootstrap: i == 0})
+		b := authz.Binding{Namespace: d.pick("", "lab"), Name: fmt.Sprint("b", i), RoleKind: d.pick("Role", "ClusterRole"), RoleName: fmt.Sprint("r", d.IntN(6))}
+		for _, s := range d.subjects() {
+			b.Subjects = append(b.Subjects, s.Subject)
+		}
+		t.PutBinding(b)
+	}
+	sites := func() []string { return d.some("*", "blue", "red", authz.ControlPlane) }
+	for i := range 6 {
+		p := authz.Policy{Name: fmt.Sprint("p", i), Effect: authz.Effect(1 + d.IntN(2)), Subjects: d.subjects(), Sites: sites(), Rules: d.rules()}
+		switch d.IntN(5) {
+		case 0:
+			p.NotAfter = noon
+		case 1:
+			p.Namespaces = d.some("lab", "d*")
+		case 2:
+			p.LabelSelector = []authz.Requirement{{Key: "team", Operator: authz.In, Values: []string{"a"}}}
+		}
+		t.PutPolicy(p)
+	}
+	if d.IntN(3) == 0 {
+		t.PutBan(authz.Ban{Name: "ban", Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), Sites: sites(), Reason: "lost"})
+	}
+}
+
+func (d draw) question() *authorizationv1.SubjectAccessReviewSpec {
+	s := &authorizationv1.SubjectAccessReviewSpec{
+		User:   d.pick("ada", "bea", "", "system:node:n1", robotUser, "gatehouse:system:serviceaccount:den:robot", "system:serviceaccount:lab:robot", "gatehouse:evil"),
+		Groups: d.some("staff", "system:authenticated", "system:masters", "gatehouse:system:serviceaccounts", "gatehouse:system:serviceaccounts:lab"),
+		UID:    d.pick("", "uid-1", "uid-2"),
+	}
+	if d.IntN(3) == 0 {
+		s.Extra = map[string]authorizationv1.ExtraValue{access.CredentialIDExtra: d.some("JTI=1", "JTI=3")}
+	}
+	if d.IntN(6) == 0 {
+		if s.Extra == nil {
+			s.Extra = map[string]authorizationv1.ExtraValue{}
+		}
+		s.Extra["authentication.gatehouse.dev/not-after"] = []string{d.pick("2029-12-31T00:00:00Z", "2030-01-02T00:00:00Z", "nonsense")}
+	}
+	switch d.IntN(10) {
+	case 0:
+		s.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Verb: "get", Path: d.pick("/healthz", "/apis", strings.Repeat("/x", 5000))}
+	case 1: // neither, or both
+		if d.IntN(2) == 0 {
+			s.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Verb: "get", Path: "/healthz"}
+			s.ResourceAttributes = &authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods"}
+		}
+	default:
+		s.ResourceAttributes = &authorizationv1.ResourceAttributes{Verb: d.pick("get", "list"), Group: d.pick("", "apps"), Resource: d.pick("pods", "secrets"),
+			Namespace: d.pick("", "lab", "den"), Name: d.pick("", "a"), Subresource: d.pick("", "", "log")}
+		if d.IntN(4) == 0 {
+			s.ResourceAttributes.LabelSelector = &authorizationv1.LabelSelectorAttributes{RawSelector: d.pick("team=a", "team=b", "team in (")}
+		}
+	}
+	return s
+}
+
+// TestSameAnswersAsTheCentre puts random questions to both doors of both.
+func TestSameAnswersAsTheCentre(t *testing.T) {
+	t.Parallel()
+	var denied, allowed, nothing int
+	for seed := range uint64(150) {
+		d := draw{rand.New(rand.NewPCG(seed, 21))}
+		w := newWorld(t, d.pick("blue", "red"))
+		w.engine.Update(d.fill)
+		if d.IntN(4) > 0 {
+			w.index.Put(authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: "lab", Name: "robot"}, authn.ObjectState{UID: "uid-1"})
+		}
+		w.ship()
+		for range 200 {
+			spec, denials := d.question(), d.IntN(2) == 0
+			want := w.answer(w.cfg.Site, denials, spec, noon)
+			got, err := w.ask(denials, spec)
+			if err != nil || got != want {
+				t.Fatalf("seed %d, denials %v, %+v %+v %+v:\ncentre %+v\nhere   %+v %v", seed, denials, spec, spec.ResourceAttributes, spec.NonResourceAttributes, want, got, err)
+			}
+			switch {
+			case got.Denied:
+				denied++
+			case got.Allowed:
+				allowed++
+			default:
+				nothing++
+			}
+		}
+	}
+	if min(denied, nothing) < 1000 || allowed < 300 {
+		t.Errorf("%d denied, %d allowed, %d nothing: the questions say little", denied, allowed, nothing)
+	}
+}
+
+func allowAda(t *authz.Tx) {
+	t.PutSite(authz.Site{Name: "blue"})
+	t.PutPolicy(authz.Policy{Name: "ada-reads", Effect: authz.Allow, Sites: []string{"blue"},
+		Subjects: []authz.PolicySubject{{Subject: authz.Subject{Kind: authz.User, Name: "ada"}}},
+		Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}})
+}
+
+func question(user string) *authorizationv1.SubjectAccessReviewSpec {
+	return &authorizationv1.SubjectAccessReviewSpec{User: user, ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods", Namespace: "lab"}}
+}
+
+// TestAfterTheEnd: no policy, no decision, at any door.
+func TestAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	w.engine.Update(allowAda)
+	refused := func(when string) {
+		t.Helper()
+		for _, denials := range []bool{true, false} {
+			if s, err := w.ask(denials, question("ada")); fault.KindOf(err) != fault.Unavailable || s.Allowed || s.Denied {
+				t.Errorf("%s: %+v %v", when, s, err)
+			}
+		}
+		if _, err := w.review("t"); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("%s, a token: %v", when, err)
+		}
+		if w.Point.Ready() == nil {
+			t.Errorf("%s: ready", when)
+		}
+	}
+	refused("before the first policy")
+	w.ship()
+	w.connect(false)
+	w.pass(24*time.Hour - time.Second)
+	if s, err := w.ask(false, question("ada")); err != nil || !s.Allowed || w.Point.Ready() != nil {
+		t.Errorf("just before the end: %+v %v %v", s, err, w.Point.Ready())
+	}
+	w.pass(time.Second)
+	refused("at the end")
+	w.connect(true)
+	w.ship()
+	if s, err := w.ask(false, question("ada")); err != nil || !s.Allowed {
+		t.Errorf("renewed: %+v %v", s, err)
+	}
+}
+
+func good(user, uid string, extra map[string]authenticationv1.ExtraValue) authenticationv1.TokenReviewStatus {
+	return authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{"gatehouse:site:blue"},
+		User: authenticationv1.UserInfo{Username: user, UID: uid, Groups: []string{"system:authenticated"}, Extra: extra}}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	robot := authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: "lab", Name: "robot"}
+	w.index.Put(robot, authn.ObjectState{UID: "uid-1"})
+	w.engine.Update(func(tx *authz.Tx) { tx.PutSite(authz.Site{Name: "blue"}) })
+	w.ship()
+	credential := func(id string) map[string]authenticationv1.ExtraValue {
+		return map[string]authenticationv1.ExtraValue{access.CredentialIDExtra: {id}}
+	}
+	ends := map[string]authenticationv1.ExtraValue{"authentication.gatehouse.dev/not-after": {noon.Add(time.Hour).Format(time.RFC3339)}}
+	w.says = map[string]authenticationv1.TokenReviewStatus{
+		"one": good(robotUser, "uid-1", credential("JTI=1")), "two": good(robotUser, "uid-1", credential("JTI=2")),
+		"ends": good("ada", "", ends), "new": good("gatehouse:system:serviceaccount:lab:new", "uid-9", nil), "bad": {Error: "no"},
+	}
+	check := func(when, token string, want bool) {
+		t.Helper()
+		s, err := w.review(token)
+		if err != nil || s.Authenticated != want || !want && s.Error == "" {
+			t.Errorf("%s, token %q: %+v %v", when, token, s, err)
+		}
+	}
+	for _, token := range []string{"one", "two", "ends", "new"} {
+		check("heard", token, true)
+	}
+	check("heard", "bad", false)
+
+	// An account that the control plane vouched for after the policy was signed
+	// is new, not gone.
+	if s, err := w.ask(true, &authorizationv1.SubjectAccessReviewSpec{User: "gatehouse:system:serviceaccount:lab:new", UID: "uid-9"}); err != nil || !s.Denied {
+		t.Errorf("vouched for at the time of the policy: %+v %v", s, err)
+	}
+	w.pass(time.Second)
+	check("heard again", "new", true)
+	if s, err := w.ask(true, &authorizationv1.SubjectAccessReviewSpec{User: "gatehouse:system:serviceaccount:lab:new", UID: "uid-9"}); err != nil || s.Denied {
+		t.Errorf("vouched for after the policy: %+v %v", s, err)
+	}
+
+	// The control plane leaves.
+	w.away(unavailable)
+	check("while it hangs", "one", true)
+	w.connect(false)
+	asked := w.asked
+	for _, token := range []string{"one", "two", "ends", "new"} {
+		check("away", token, true)
+	}
+	if w.asked != asked {
+		t.Error("a control plane that is away is asked about tokens that are known")
+	}
+	check("away", "never shown", false)
+	check("away", "bad", false)
+
+	// What policy knows counts for tokens that were good before.
+	w.engine.Update(func(tx *authz.Tx) {
+		tx.PutBan(authz.Ban{Name: "lost", CredentialIDs: []string{"JTI=1"}, Sites: []string{"blue"}})
+	})
+	w.ship()
+	check("banned", "one", false)
+	check("the other of the account", "two", true)
+	w.index.Delete(robot)
+	w.ship()
+	check("without its account", "two", false)
+	w.pass(2 * time.Hour)
+	check("after its end", "ends", false)
+
+	// The control plane's word replaces what was remembered.
+	w.away(nil)
+	w.connect(true)
+	w.says["new"] = authenticationv1.TokenReviewStatus{Error: "revoked"}
+	check("revoked", "new", false)
+	w.away(unavailable)
+	check("revoked, and away", "new", false)
+	// A refusal of the site is no absence.
+	w.away(fault.New(fault.Denied, "not connected"))
+	if _, err := w.review("two"); fault.KindOf(err) != fault.Denied {
+		t.Errorf("a refused site: %v", err)
+	}
+}
+
+func TestTokensAreForgotten(t *testing.T) {
+	t.Parallel()
+	m := newTokens()
+	for i := range maxTokens + 100 {
+		s := good("ada", "", nil)
+		m.confirm(fmt.Sprint("t", i), &s, noon.Add(time.Duration(i)))
+	}
+	if len(m.known) > maxTokens {
+		t.Errorf("%d tokens are remembered", len(m.known))
+	}
+	s := good("ada", "", nil)
+	for i := len(m.known); i < maxTokens; i++ {
+		m.confirm(fmt.Sprint("u", i), &s, noon)
+	}
+	m.confirm("newest", &s, noon.Add(25*time.Hour))
+	if _, ok := m.recall("newest"); !ok || len(m.known) != 1 {
+		t.Errorf("%d tokens are remembered a day later", len(m.known))
+	}
+}
+
+func TestAuthZEN(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	w.engine.Update(allowAda)
+	local := w.Local()
+	ask := func(method, path, body string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, path, strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Request-ID", "mine")
+		out := httptest.NewRecorder()
+		local.ServeHTTP(out, r)
+		return out
+	}
+	const one = `{"subject":{"type":"user","id":"ada"},"action":{"name":"get"},"resource":{"type":"pods","id":"lab/a"}}`
+	if got := ask("POST", "/access/v1/evaluation", one); got.Code != 503 {
+		t.Errorf("without policy: %d %s", got.Code, got.Body)
+	}
+	if got := ask("GET", "/readyz", ""); got.Code != 503 || !strings.Contains(got.Body.String(), "no policy") {
+		t.Errorf("readyz: %d %s", got.Code, got.Body)
+	}
+	w.ship()
+	w.takeEvents()
+	got := ask("POST", "/access/v1/evaluation", one)
+	if got.Code != 200 || !strings.Contains(got.Body.String(), `"decision":true`) || got.Header().Get("X-Request-ID") != "mine" {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+	events := w.takeEvents()
+	if len(events) != 1 || events[0].AuditID != got.Header().Get("Audit-Id") || events[0].Annotations[annotationAnswer] != "true" ||
+		events[0].Annotations[AnnotationPoint] != "edge-1" || events[0].Annotations[AnnotationPolicy] != "1" {
+		t.Errorf("record: %+v", events)
+	}
+	for _, tc := range []struct {
+		method, path, body string
+		code               int
+		want               string
+	}{
+		{"POST", "/access/v1/evaluations", `{"subject":{"type":"user","id":"ada"},"action":{"name":"get"},"evaluations":[{"resource":{"type":"pods","id":"lab/a"}},{"resource":{"type":"path","id":"/healthz"}}]}`, 200,
+			`{"evaluations":[{"decision":true`},
+		{"POST", "/access/v1/evaluation", strings.Replace(one, "ada", "system:site:blue", 1), 200, `"decision":false`},
+		{"POST", "/access/v1/evaluation", `{`, 400, ""},
+		{"POST", "/access/v1/evaluation", strings.Repeat("x", maxQuestions+1), 413, ""},
+		{"GET", "/access/v1/evaluation", "", 405, ""},
+		{"POST", "/access/v1/search/subject", one, 404, ""},
+		{"GET", "/.well-known/authzen-configuration", "", 200, `{"policy_decision_point":"https://127.0.0.1:7444","access_evaluation_endpoint":"https://127.0.0.1:7444/access/v1/evaluation","access_evaluations_endpoint":"https://127.0.0.1:7444/access/v1/evaluations"}`},
+		{"GET", "/readyz", "", 200, "ok"},
+		{"GET", "/livez", "", 200, "ok"},
+		{"GET", "/metrics", "", 200, "gatehouse_edge_policy_sequence 1"},
+	} {
+		if got := ask(tc.method, tc.path, tc.body); got.Code != tc.code || !strings.Contains(got.Body.String(), tc.want) {
+			t.Errorf("%s %s: %d %.300s", tc.method, tc.path, got.Code, got.Body)
+		}
+	}
+	// What cannot be recorded is not answered.
+	w.mu.Lock()
+	w.broken = unavailable
+	w.mu.Unlock()
+	if got := ask("POST", "/access/v1/evaluation", one); got.Code != 503 || strings.Contains(got.Body.String(), "decision") {
+		t.Errorf("unrecorded: %d %s", got.Code, got.Body)
+	}
+	// Over HTTPS nobody asks without the client certificate; probes do.
+	for path, code := range map[string]int{"/readyz": 503, "/livez": 200, "/metrics": 401, "/access/v1/evaluation": 401, "/sites/blue/authorize": 503, "/apis/authorization.k8s.io/v1/subjectaccessreviews": 401} {
+		r := httptest.NewRequest("GET", path, nil)
+		out := httptest.NewRecorder()
+		if w.Handler().ServeHTTP(out, r); out.Code != code {
+			t.Errorf("%s without a certificate: %d, want %d", path, out.Code, code)
+		}
+	}
+	var _ http.Handler = local
+}
+
+// BenchmarkDecide is one decision at a door, without its way there.
+func BenchmarkDecide(b *testing.B) {
+	w := newWorld(b, "blue")
+	w.engine.Update(func(tx *authz.Tx) {
+		allowAda(tx)
+		for i := range 10_000 {
+			tx.PutPolicy(authz.Policy{Name: fmt.Sprint("p", i), Effect: authz.Effect(1 + i%2), Sites: []string{"blue"},
+				Subjects: []authz.PolicySubject{{Subject: authz.Subject{Kind: authz.User, Name: fmt.Sprint("user-", i)}}},
+				Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}})
+		}
+	})
+	w.ship()
+	spec := question("ada")
+	b.ReportAllocs()
+	for b.Loop() {
+		if s, err := w.ask(false, spec); err != nil || !s.Allowed {
+			b.Fatal(s, err)
+		}
+	}
+}
