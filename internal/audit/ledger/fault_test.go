@@ -274,6 +274,16 @@ func TestDeduplication(t *testing.T) {
 		t.Error("a list was taken in part")
 	}
 	mustVerify(t, vfs.OS{}, dir)
+
+	// A sender that was cut off by the end of the process repeats, however much
+	// later it can.
+	later := cfg
+	later.Clock = func() time.Time { return time.Now().Add(10 * time.Hour) }
+	l = mustOpen(t, dir, later)
+	expect("alpha", list[200:], 0, 100)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestTwoProcesses(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/edge/localtls"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/clusterfiles"
 )
 
@@ -163,5 +164,50 @@ func TestDirectoriesAreQuoted(t *testing.T) {
 	}
 	if got := *cfg.Authorizers[0].Webhook.ConnectionInfo.KubeConfigFile; got != o.Dir+"/"+clusterfiles.DenyFile {
 		t.Errorf("read as %q", got)
+	}
+}
+
+// A cluster with a local decision point asks that, with the files that it
+// writes, and nothing else changes.
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	o := options(federation.SiteFull)
+	o.FailClosed = true
+	central := render(t, o)
+	o.Local = &clusterfiles.Local{Server: "https://127.0.0.1:7444", TLSDir: "/var/lib/gatehouse-edge/tls"}
+	local := render(t, o)
+	ca, cert, key := localtls.Files(o.Local.TLSDir)
+	for name, content := range local {
+		config, err := clientcmd.Load([]byte(content))
+		if !strings.HasSuffix(name, ".kubeconfig") {
+			if name != clusterfiles.EdgeFlagsFile && content != central[name] {
+				t.Errorf("%s differs", name)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		cluster, user := config.Clusters["gatehouse"], config.AuthInfos["blue"]
+		if !strings.HasPrefix(cluster.Server, "https://127.0.0.1:7444/sites/blue/") || cluster.CertificateAuthority != ca || user.ClientCertificate != cert || user.ClientKey != key {
+			t.Errorf("%s: %+v %+v", name, cluster, user)
+		}
+	}
+	want := "--server=https://gatehouse.example:7443\n--site=blue\n--dir=/etc/kubernetes/gatehouse\n--tls-dir=/var/lib/gatehouse-edge/tls\n--listen=127.0.0.1:7444\n--mode=full\n"
+	if local[clusterfiles.EdgeFlagsFile] != want {
+		t.Errorf("flags:\n%s", local[clusterfiles.EdgeFlagsFile])
+	}
+	for name, change := range map[string]func(*clusterfiles.Options){
+		"observe":              func(o *clusterfiles.Options) { o.Mode = federation.SiteObserve },
+		"http":                 func(o *clusterfiles.Options) { o.Local.Server = "http://127.0.0.1:7444" },
+		"space":                func(o *clusterfiles.Options) { o.Local.Server = "https://127.0.0.1:7444 --mode=full" },
+		"a relative directory": func(o *clusterfiles.Options) { o.Local.TLSDir = "tls" },
+	} {
+		bad, place := o, *o.Local
+		bad.Local = &place
+		change(&bad)
+		if _, err := clusterfiles.Render(bad); err == nil {
+			t.Errorf("%s: rendered", name)
+		}
 	}
 }
