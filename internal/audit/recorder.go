@@ -36,6 +36,8 @@ type BatchResult struct {
 	Recorded int
 	// Duplicates were on record already (same site, auditID and stage).
 	Duplicates int
+	// Known are the places of the duplicates in the list, in order.
+	Known []int
 }
 
 // BatchRecorder takes the event list of a site. It returns after everything in

@@ -48,6 +48,9 @@ const (
 	HostResource = "hosts"
 )
 
+// User is who records what the control plane notices by itself.
+const User = "system:gatehouse"
+
 // Verb of a collected event.
 const Verb = "log"
 

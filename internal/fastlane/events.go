@@ -32,13 +32,13 @@ func (t *turn) doorAudit(site *federation.Site) int {
 		return t.fail(err)
 	}
 	result, err := t.lane.Batch.AppendBatch(t.ctx, site.Name, events)
+	if t.lane.Observe != nil {
+		t.lane.Observe(site.Name, events, result, err)
+	}
 	if err != nil {
 		return t.fail(err)
 	}
 	t.lane.Metrics.ingested(site.Name, result.Recorded, result.Duplicates)
-	if t.lane.Observe != nil {
-		t.lane.Observe(site.Name, events)
-	}
 	// The events are the record; one more about their arrival would say less.
 	t.silent = true
 	return t.answer(http.StatusOK, func(_ *turn, b []byte) []byte { return b })

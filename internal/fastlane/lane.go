@@ -74,9 +74,9 @@ type Config struct {
 	// Collect serves the doors at which logs are taken in and reports whether
 	// a path is one of them; nil closes those doors.
 	Collect func(w http.ResponseWriter, r *http.Request) bool
-	// Observe, if set, is told of the events of a site that are on record, in
-	// their order.
-	Observe func(site string, events []audit.Event)
+	// Observe, if set, is told of the events that a site delivered, and what
+	// became of them.
+	Observe func(site string, events []audit.Event, result audit.BatchResult, err error)
 	Now     func() time.Time
 	Log     *slog.Logger
 	Metrics *Metrics

@@ -17,8 +17,11 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/flood"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/gaps"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/otlp"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
@@ -35,11 +38,13 @@ type collectors struct {
 	journal  journal.Door
 	otlp     *otlp.Door
 	entries  *prometheus.CounterVec
+	gaps     *gaps.Tracker
+	now      func() time.Time
 }
 
 // newCollectors makes the doors. ctx ends with the server.
 func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlane.Sites, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
-	c := &collectors{entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+	c := &collectors{gaps: gaps.New(), now: now, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_collected_entries_total", Help: "Log entries that sources of sites wrote, by site, kind and outcome (recorded, duplicate).",
 	}, []string{"site", "kind", "outcome"})}
 	var err error
@@ -82,6 +87,7 @@ func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, log
 		}
 		return err
 	}
+	w.start("audit gaps", func() error { return c.findGaps(ctx, log, logger) })
 	w.start("audit sources", func() error {
 		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, Now: now, Log: logger})
 	})
@@ -103,7 +109,12 @@ func (c *collectors) listenSyslog(ctx context.Context, w *work, address string, 
 }
 
 // observe notes what the audit webhook of a site delivered.
-func (c *collectors) observe(site string, events []audit.Event) {
+func (c *collectors) observe(site string, events []audit.Event, result audit.BatchResult, err error) {
+	if err != nil {
+		c.gaps.Unsure(site, events)
+		return
+	}
+	c.gaps.Observe(site, events, result.Known, c.now())
 	var newest time.Time
 	for i := range events {
 		if at := events[i].StageTimestamp.Time; at.After(newest) {
@@ -111,4 +122,46 @@ func (c *collectors) observe(site string, events []audit.Event) {
 		}
 	}
 	c.sources.Heard(collect.Writer{Site: site}, auditapi.AuditSourceKubernetes, "", newest)
+}
+
+const (
+	// gapInterval is how often gaps are looked for; they are known minutes
+	// afterwards at the earliest.
+	gapInterval = time.Minute
+	// seedEvents bounds what is read of the log to know what went before.
+	seedEvents = 100_000
+)
+
+// findGaps has gaps in what sites deliver recorded, until ctx ends.
+func (c *collectors) findGaps(ctx context.Context, log *ledger.Log, logger *slog.Logger) error {
+	began := c.now()
+	seed := query.Filter{Since: began.Add(-gaps.Memory), Newest: true, Limit: seedEvents, Allow: func(site string, _ *audit.Event) bool { return site != "" }}
+	if err := query.Run(ctx, vfs.OS{}, log.Dir(), seed, func(m query.Match) error {
+		c.gaps.Seed(m.Site, m.Event.StageTimestamp.Time, began)
+		return nil
+	}); err != nil && ctx.Err() == nil {
+		logger.Warn("record of sites not read; a gap during the last stop will not show", "error", err)
+	}
+	tick := time.NewTicker(gapInterval)
+	defer tick.Stop()
+	var found []gaps.Gap
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		found = append(found, c.gaps.Take(c.now())...)
+		for len(found) > 0 {
+			g := found[0]
+			logger.Warn("audit events of a site are missing", "site", g.Site, "from", g.From, "to", g.To, "missing", g.Missing)
+			if _, err := log.AppendCollected(ctx, g.Site, []audit.Event{g.Event(c.now())}); err != nil {
+				if ctx.Err() == nil {
+					logger.Error("gap not recorded", "site", g.Site, "error", err)
+				}
+				break // it stays, and is tried again
+			}
+			found = found[1:]
+		}
+	}
 }

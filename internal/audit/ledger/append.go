@@ -197,6 +197,7 @@ func (l *Log) appendBatch(ctx context.Context, site string, events []audit.Event
 	for i, k := range keys {
 		if held, known := l.dedup.groups[k]; known {
 			result.Duplicates++
+			result.Known = append(result.Known, i)
 			if held != nil {
 				waits[held] = struct{}{}
 			}

@@ -15,9 +15,6 @@ const (
 	VerbReturned = "return"
 )
 
-// User is who records what the control plane notices by itself.
-const User = "system:gatehouse"
-
 // Event is the pending event of a source. It has the same auditID whoever
 // records it.
 func Event(o *auditapi.AuditSource, now time.Time) audit.Event {
@@ -30,7 +27,7 @@ func Event(o *auditapi.AuditSource, now time.Time) audit.Event {
 		Level: audit.LevelMetadata, Stage: audit.StageResponseComplete, Verb: verb,
 		AuditID:    collect.ID("source", string(o.UID), verb, strconv.FormatInt(stamp(moment).Unix(), 10)),
 		RequestURI: "/apis/audit.gatehouse.dev/v1alpha1/auditsources/" + o.Name,
-		User:       audit.UserInfo{Username: User},
+		User:       audit.UserInfo{Username: collect.User},
 		ObjectRef: &audit.ObjectReference{
 			APIGroup: auditapi.GroupVersion.Group, APIVersion: auditapi.GroupVersion.Version, Resource: "auditsources", Name: o.Name, UID: string(o.UID),
 		},
