@@ -1,5 +1,5 @@
-// Command sar measures SubjectAccessReview over HTTP/2 and mutual TLS: Gatehouse
-// beside a stock kube-apiserver, with the same bindings, the same queries and
+// Command sar measures SubjectAccessReview, and then TokenReview with tokens
+// that each server minted, over HTTP/2 and mutual TLS: Gatehouse beside a stock kube-apiserver, with the same bindings, the same queries and
 // the same load generator, in alternating rounds on one machine. It also
 // measures the start and the idle memory of Gatehouse.
 //
@@ -27,15 +27,16 @@ import (
 )
 
 type options struct {
-	bindings, queries, inFlight, rounds, starts int
-	length, idle                                time.Duration
-	upstream                                    bool
+	bindings, queries, tokens, inFlight, rounds, starts int
+	length, idle                                        time.Duration
+	upstream                                            bool
 }
 
 func main() {
 	var o options
 	flag.IntVar(&o.bindings, "bindings", 10_000, "role bindings to load")
 	flag.IntVar(&o.queries, "queries", 20_000, "distinct reviews to ask")
+	flag.IntVar(&o.tokens, "tokens", 2_000, "distinct tokens to review, 0 to leave that out")
 	flag.IntVar(&o.inFlight, "in-flight", 32, "requests in flight")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds for each server")
 	flag.IntVar(&o.starts, "starts", 3, "starts on an empty data directory")
@@ -95,7 +96,7 @@ func run(ctx context.Context, o options) error {
 	}
 	for i := range o.rounds {
 		for _, s := range sides {
-			r, err := measure(ctx, s.client, s.process, l.reviews, o.inFlight, o.length)
+			r, err := measure(ctx, s.client, s.process, reviewPath, l.reviews, o.inFlight, o.length)
 			if err != nil {
 				return fmt.Errorf("measure %s: %w", s.name, err)
 			}
@@ -109,7 +110,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	report(o, sides, start, idle)
-	return nil
+	return measureTokens(ctx, o, sides)
 }
 
 // measureStart starts Gatehouse on empty data directories, takes the median

@@ -20,7 +20,7 @@ type round struct {
 
 // measure sends reviews for the given time with a fixed number in flight and
 // charges the server's CPU time to the requests it answered.
-func measure(ctx context.Context, c *client, server *harness.Process, reviews [][]byte, inFlight int, length time.Duration) (round, error) {
+func measure(ctx context.Context, c *client, server *harness.Process, path string, reviews [][]byte, inFlight int, length time.Duration) (round, error) {
 	before, err := server.Usage()
 	if err != nil {
 		return round{}, err
@@ -39,7 +39,7 @@ func measure(ctx context.Context, c *client, server *harness.Process, reviews []
 			for err == nil && time.Now().Before(until) {
 				review := reviews[int(next.Add(1))%len(reviews)]
 				sent := time.Now()
-				_, err = c.post(ctx, reviewPath, review, http.StatusCreated)
+				_, err = c.post(ctx, path, review, http.StatusCreated)
 				mine = append(mine, time.Since(sent))
 			}
 			mu.Lock()

@@ -41,6 +41,7 @@ type connectOptions struct {
 	kubeconfig, out, installDir string
 	mode, rbac, owner           string
 	issuers                     []string
+	tokens                      string
 	failClosed, replace         bool
 	server                      string
 	local                       bool
@@ -87,6 +88,7 @@ Running it again with another mode changes the site and writes the files anew.`,
 	f.StringVar(&o.rbac, "rbac", "none", "shared lets RBAC objects of the control plane grant at the site; none does not")
 	f.StringVar(&o.out, "out", "", "directory to write to (required); it is created")
 	f.StringVar(&o.installDir, "install-dir", "", "directory in which kube-apiserver will find the files (default: that of --out)")
+	f.StringVar(&o.tokens, "service-account-tokens", "", "who signs the service-account tokens of the cluster: own, or gatehouse with gatehouse-edge signer (default: own, or what the site says already)")
 	f.StringVar(&o.owner, "owner-namespace", "default", "namespace of the control plane that the site belongs to")
 	f.StringSliceVar(&o.issuers, "cluster-audience", []string{"https://kubernetes.default.svc.cluster.local"}, "audiences that the cluster accepts already: its service-account issuer, or its --api-audiences")
 	f.BoolVar(&o.failClosed, "fail-closed", false, "refuse in the cluster while the control plane is away; only for sites with a local decision point")
@@ -148,6 +150,10 @@ func connectKubernetes(cmd *cobra.Command, name string, o connectOptions) error 
 	if o.local && mode == federation.SiteObserve {
 		return &exit{exitUsage, errors.New("--local decides, which --mode observe does not")}
 	}
+	signer, ok := map[string]federation.SiteTokens{"": "", "own": federation.SiteTokensOwn, "gatehouse": federation.SiteTokensGatehouse}[o.tokens]
+	if !ok {
+		return &exit{exitUsage, fmt.Errorf("--service-account-tokens %q is not own or gatehouse", o.tokens)}
+	}
 	if o.out == "" {
 		return &exit{exitUsage, errors.New("--out is required")}
 	}
@@ -166,6 +172,7 @@ func connectKubernetes(cmd *cobra.Command, name string, o connectOptions) error 
 	spec := federation.SiteSpec{
 		Kind: federation.SiteKubernetes, Mode: mode, OwnerNamespace: o.owner,
 		Authorization: federation.SiteAuthorization{RBAC: shared}, FailurePolicy: federation.SiteFailureNoOpinion,
+		ServiceAccountTokens: signer,
 	}
 	if o.failClosed {
 		spec.FailurePolicy = federation.SiteFailureDeny
@@ -239,6 +246,9 @@ func putSite(ctx context.Context, client *rest.RESTClient, name string, spec fed
 	}
 	if current.Spec.Kind != spec.Kind {
 		return &exit{exitUsage, fmt.Errorf("site %s exists and is of kind %s", name, current.Spec.Kind)}
+	}
+	if spec.ServiceAccountTokens == "" {
+		spec.ServiceAccountTokens = current.Spec.ServiceAccountTokens
 	}
 	spec.NamespaceMap, spec.Credentials = current.Spec.NamespaceMap, current.Spec.Credentials
 	current.TypeMeta = metav1.TypeMeta{APIVersion: federation.GroupVersion.String(), Kind: "Site"}

@@ -25,11 +25,23 @@ const maxClaimsBody = 64 << 10
 
 var errNoSigner = fault.New(fault.Unavailable, "tokens of sites are not signed here")
 
+// signs refuses a site that signs its own tokens: nobody there needs these
+// doors, whatever its mode is.
+func (t *turn) signs(site *federation.Site) error {
+	if site.Spec.ServiceAccountTokens != federation.SiteTokensGatehouse {
+		return fault.Newf(fault.Denied, "the service-account tokens of site %q are its own; spec.serviceAccountTokens says who signs them", site.Name)
+	}
+	if t.lane.SiteTokens == nil {
+		return errNoSigner
+	}
+	return nil
+}
+
 // doorSign signs one token. It is an issued credential, so that its record is
 // on disk before the answer is sent.
 func (t *turn) doorSign(site *federation.Site) int {
-	if t.lane.SiteTokens == nil {
-		return t.fail(errNoSigner)
+	if err := t.signs(site); err != nil {
+		return t.fail(err)
 	}
 	var in signwire.SignRequest
 	if strict, err := kjson.UnmarshalStrict([]byte(t.read), &in); err != nil || len(strict) > 0 || in.Claims == "" {
@@ -52,8 +64,8 @@ const annotationIssued = "authentication.kubernetes.io/issued-credential-id"
 
 // doorKeys tells a site which keys verify its tokens.
 func (t *turn) doorKeys(site *federation.Site) int {
-	if t.lane.SiteTokens == nil {
-		return t.fail(errNoSigner)
+	if err := t.signs(site); err != nil {
+		return t.fail(err)
 	}
 	var in struct{}
 	if strict, err := kjson.UnmarshalStrict([]byte(t.read), &in); err != nil || len(strict) > 0 {

@@ -62,6 +62,12 @@ func TestSignDoors(t *testing.T) {
 	if got := w.do(w.client(w.nobody, false), call{path: "/sites/one/sign", body: `{"claims":"abc"}`}); got.code != 401 {
 		t.Errorf("a user: %d", got.code)
 	}
+	if got := w.do(w.client(w.siteTwo, false), call{path: "/sites/two/sign", body: `{"claims":"abc"}`}); got.code != 403 || !strings.Contains(string(got.body), "its own") {
+		t.Errorf("a site that signs its own tokens: %d %s", got.code, got.body)
+	}
+	if got := w.do(w.client(w.siteTwo, false), call{path: "/sites/two/keys", body: `{}`}); got.code != 403 {
+		t.Errorf("its keys: %d %s", got.code, got.body)
+	}
 	closed := newWorld(t)
 	if got := closed.do(closed.client(closed.siteOne, false), call{path: "/sites/one/sign", body: `{"claims":"abc"}`}); got.code != 503 {
 		t.Errorf("without a signer: %d", got.code)

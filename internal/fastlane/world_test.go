@@ -390,6 +390,9 @@ func site(name string, mode federationapi.SiteMode, credentials ...string) *fede
 	s := &federationapi.Site{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	s.Spec.Mode, s.Spec.Credentials = mode, credentials
 	s.Spec.Authorization.RBAC = federationapi.SiteRBACShared
+	if name == "one" {
+		s.Spec.ServiceAccountTokens = federationapi.SiteTokensGatehouse
+	}
 	return s
 }
 

@@ -50,7 +50,7 @@ func verifyOffline(t *testing.T, set jose.JSONWebKeySet, issuer, token string) e
 func TestSiteTokensSignedElsewhere(t *testing.T) {
 	t.Parallel()
 	g := shared(t)
-	dir, _ := connect(t, g, "signed")
+	dir, _ := connect(t, g, "signed", "--service-account-tokens", "gatehouse")
 	bin, err := harness.BuildGatehouse()
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,11 @@ type SiteSpec struct {
 	// there.
 	// +optional
 	Authorization SiteAuthorization `json:"authorization,omitempty"`
+	// serviceAccountTokens says who signs the service-account tokens of the
+	// site: Own, the site itself, or Gatehouse, through gatehouse-edge signer.
+	// Default: Own, and then the doors for signing are closed.
+	// +optional
+	ServiceAccountTokens SiteTokens `json:"serviceAccountTokens,omitempty"`
 	// failurePolicy is what the site is told to make of an unreachable control
 	// plane: NoOpinion lets its own authorizers decide, Deny refuses. Deny is
 	// for sites that run a local decision point. Default: NoOpinion.
@@ -70,6 +75,17 @@ const (
 	SiteFleet SiteKind = "Fleet"
 	// SiteFederated is a control plane of another operator.
 	SiteFederated SiteKind = "Federated"
+)
+
+// SiteTokens says who signs the service-account tokens of a site.
+// +enum
+type SiteTokens string
+
+const (
+	// SiteTokensOwn has the site sign its own tokens.
+	SiteTokensOwn SiteTokens = "Own"
+	// SiteTokensGatehouse has the control plane sign them.
+	SiteTokensGatehouse SiteTokens = "Gatehouse"
 )
 
 // SiteMode says how far the control plane decides for a site.

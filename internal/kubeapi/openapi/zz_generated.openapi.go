@@ -4898,6 +4898,14 @@ func schema_gatehouse_api_federation_v1alpha1_SiteSpec(ref common.ReferenceCallb
 							Ref:         ref(federationv1alpha1.SiteAuthorization{}.OpenAPIModelName()),
 						},
 					},
+					"serviceAccountTokens": {
+						SchemaProps: spec.SchemaProps{
+							Description: "serviceAccountTokens says who signs the service-account tokens of the site: Own, the site itself, or Gatehouse, through gatehouse-edge signer. Default: Own, and then the doors for signing are closed.\n\nPossible enum values:\n - `\"Gatehouse\"` has the control plane sign them.\n - `\"Own\"` has the site sign its own tokens.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"Gatehouse", "Own"},
+						},
+					},
 					"failurePolicy": {
 						SchemaProps: spec.SchemaProps{
 							Description: "failurePolicy is what the site is told to make of an unreachable control plane: NoOpinion lets its own authorizers decide, Deny refuses. Deny is for sites that run a local decision point. Default: NoOpinion.\n\nPossible enum values:\n - `\"Deny\"` refuses every request that has to ask.\n - `\"NoOpinion\"` lets the authorizers of the site decide.",

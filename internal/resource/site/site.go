@@ -122,6 +122,9 @@ func setDefaults(s *federationv1alpha1.Site) {
 	if s.Spec.Authorization.Nodes == "" {
 		s.Spec.Authorization.Nodes = federationv1alpha1.SiteNodesNone
 	}
+	if s.Spec.ServiceAccountTokens == "" {
+		s.Spec.ServiceAccountTokens = federationv1alpha1.SiteTokensOwn
+	}
 	if s.Spec.FailurePolicy == "" {
 		s.Spec.FailurePolicy = federationv1alpha1.SiteFailureNoOpinion
 	}

@@ -34,6 +34,7 @@ var (
 	modes           = []federationv1alpha1.SiteMode{federationv1alpha1.SiteDeny, federationv1alpha1.SiteFull, federationv1alpha1.SiteObserve}
 	rbacModes       = []federationv1alpha1.SiteRBAC{federationv1alpha1.SiteRBACNone, federationv1alpha1.SiteRBACShared}
 	nodeModes       = []federationv1alpha1.SiteNodes{federationv1alpha1.SiteNodesNeeded, federationv1alpha1.SiteNodesNone}
+	signers         = []federationv1alpha1.SiteTokens{federationv1alpha1.SiteTokensGatehouse, federationv1alpha1.SiteTokensOwn}
 	failurePolicies = []federationv1alpha1.SiteFailurePolicy{federationv1alpha1.SiteFailureDeny, federationv1alpha1.SiteFailureNoOpinion}
 	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack", "syslog", "v1/logs"}
 )
@@ -60,6 +61,7 @@ func validate(s *federationv1alpha1.Site) field.ErrorList {
 	if spec.Authorization.Nodes == federationv1alpha1.SiteNodesNeeded && spec.Kind != federationv1alpha1.SiteKubernetes {
 		errs = append(errs, field.Invalid(nodes, spec.Authorization.Nodes, "only a Kubernetes cluster has nodes"))
 	}
+	errs = append(errs, oneOf(path.Child("serviceAccountTokens"), spec.ServiceAccountTokens, signers)...)
 	errs = append(errs, oneOf(path.Child("failurePolicy"), spec.FailurePolicy, failurePolicies)...)
 	errs = append(errs, validateNamespace(path.Child("ownerNamespace"), spec.OwnerNamespace)...)
 	errs = append(errs, validateNamespaceMap(path.Child("namespaceMap"), spec.NamespaceMap)...)
