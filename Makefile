@@ -36,8 +36,9 @@ generate: ## rewrite generated files
 fuzz: ## every fuzz target for FUZZTIME (default 2s)
 	scripts/fuzz
 
-soak: ## kill and restart the control plane under load for SOAK (default 10m), and below a cluster that ships EVENTS (default 200000)
+soak: ## kill and restart the control plane under load for SOAK (default 10m), and below a cluster that ships EVENTS (default 200000), and search the disk for TOKENS (default 100000)
 	go test -count=1 -timeout 0 -run '^TestCrash' -v ./test/e2e -args -soak=$(or $(SOAK),10m)
+	go test -count=1 -timeout 0 -run '^TestNoTokenOnDisk' -v ./test/e2e -args -soak-tokens=$(or $(TOKENS),100000)
 	go test -count=1 -timeout 0 -run '^TestShippingSurvivesKills' -v ./test/e2e -args -events=$(or $(EVENTS),200000)
 
 bench: ## ours beside upstream, tables with ratios

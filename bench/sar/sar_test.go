@@ -47,7 +47,7 @@ func TestLoadAskAndMeasure(t *testing.T) {
 			t.Fatalf("%d answers differ from the engine's, the first about %+v", len(different), different[0])
 		}
 	}
-	r, err := measure(t.Context(), c, cluster.APIServer, l.reviews, 8, 200*time.Millisecond)
+	r, err := measure(t.Context(), c, cluster.APIServer, reviewPath, l.reviews, 8, 200*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

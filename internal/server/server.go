@@ -57,8 +57,10 @@ const (
 	// maxConnections bounds the connections held open at once; further ones
 	// wait to be accepted. At 50 to 100 kB each, that many fill no machine.
 	maxConnections = 8192
-	// maxHeaderBytes bounds a request's headers; a bearer token is the largest.
-	maxHeaderBytes = 64 << 10
+	// maxHeaderBytes bounds a request's headers. It is far above the largest
+	// token that is read, so that whoever sends a larger one is refused with
+	// 401 and on record; the library's own refusal leaves no trace.
+	maxHeaderBytes = 1<<20 + 64<<10
 )
 
 // Options are what the command gives the server.
