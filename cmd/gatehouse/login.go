@@ -64,7 +64,7 @@ wrong settings, 3 the provider or the control plane does not answer.`,
 	f.StringVar(&o.out, "out", "gatehouse.kubeconfig", "kubeconfig to write")
 	f.StringVar(&o.namespace, "namespace", "", "default namespace in it")
 	f.StringVar(&o.edge, "edge", "", `gatehouse-edge as kubectl is to run it (default: beside this program, else from PATH)`)
-	f.BoolVar(&o.forget, "forget", false, "forget what an earlier sign-in left in the cache, and sign nobody in")
+	f.BoolVar(&o.forget, "forget", false, "forget what an earlier sign-in left in the cache, have the provider revoke its refresh token, and sign nobody in")
 	outputFlag(c, &o.output)
 	kubeconfigFlag(c, &o.kubeconfig)
 	return c
@@ -91,10 +91,15 @@ func login(ctx context.Context, out, say io.Writer, o *loginOptions) error {
 		return &exit{exitUsage, err}
 	}
 	if o.forget {
-		if err := keeper.Forget(ctx); err != nil {
-			return &exit{exitNo, err}
+		ended, err := keeper.Forget(ctx)
+		switch {
+		case err != nil:
+			return signInError(fmt.Errorf("forgotten here, but not at the provider: %w", err))
+		case ended:
+			fmt.Fprintln(say, "forgotten, and the provider renews it no more; a token that was given out goes on until it ends")
+		default:
+			fmt.Fprintln(say, "forgotten; what was given out goes on until it ends")
 		}
-		fmt.Fprintln(say, "forgotten; what the provider gave out goes on until it ends or is revoked there")
 		return nil
 	}
 	entry, _, err := keeper.Get(ctx, credential.Ask{Person: true, Anew: true})

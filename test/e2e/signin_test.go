@@ -333,17 +333,17 @@ func TestSignInFromKubectl(t *testing.T) {
 	dora := newPerson(t, provider, "dora")
 	config := filepath.Join(dora.home, "kubeconfig")
 	dora.login(g, config)
-	gatehouse := func(args ...string) {
+	forget := func(args ...string) {
 		t.Helper()
 		run, err := harness.Start("gatehouse", g.Path, dora.env(), args...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if code, err := run.Wait(t.Context()); err != nil || code != 0 {
+		if code, err := run.Wait(t.Context()); err != nil || code != 0 || !strings.Contains(run.Log(), "renews it no more") {
 			t.Fatalf("%v: %d %v %s", args, code, err, run.Log())
 		}
 	}
-	gatehouse("login", "--forget", "--kubeconfig", g.Kubeconfig, "--issuer", provider.URL, "--client-id", "gatehouse", "--issuer-ca", provider.CAFile, "--scope", "groups,offline_access")
+	forget("login", "--forget", "--kubeconfig", g.Kubeconfig, "--issuer", provider.URL, "--client-id", "gatehouse", "--issuer-ca", provider.CAFile, "--scope", "groups,offline_access")
 	k := dora.kubectl(config)
 	// Nobody is in front of it.
 	k.fails(1, []string{"nobody is signed in", "gatehouse login"}, "auth", "whoami")

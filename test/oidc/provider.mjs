@@ -74,7 +74,7 @@ function serve(issuer) {
       response_types: ['code'],
     }],
     pkce: { required: () => true },
-    features: { deviceFlow: { enabled: true }, devInteractions: { enabled: true } },
+    features: { deviceFlow: { enabled: true }, revocation: { enabled: true }, devInteractions: { enabled: true } },
     claims: { openid: ['sub'], groups: ['groups'] },
     conformIdTokenClaims: false,
     findAccount: (_, id) => ({ accountId: id, claims: () => ({ sub: id, groups: ['dev'] }) }),

@@ -159,12 +159,29 @@ func (k *Keeper) refused(e *cache.Entry, ask Ask, now time.Time) bool {
 		now.Before(e.Given.Until) && now.Sub(e.Issued) > sinceIssued
 }
 
-// Forget removes what is kept for the source.
-func (k *Keeper) Forget(ctx context.Context) error {
+// An Ender is a [Source] that can end what renews a credential where it came
+// from. It reports whether it did.
+type Ender interface {
+	End(ctx context.Context, e *cache.Entry) (bool, error)
+}
+
+// Forget removes what is kept for the source, and has the source end it. It
+// reports whether the source did; what is kept is gone in any case.
+func (k *Keeper) Forget(ctx context.Context) (ended bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, unattended)
+	defer cancel()
 	c, err := cache.Open(ctx, k.Dir, k.Source.Key())
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = c.Close() }()
-	return c.Forget()
+	kept, err := c.Load()
+	if forgetErr := c.Forget(); forgetErr != nil {
+		return false, forgetErr
+	}
+	ender, ok := k.Source.(Ender)
+	if err != nil || kept == nil || !ok {
+		return false, err
+	}
+	return ender.End(ctx, kept)
 }

@@ -96,8 +96,8 @@ func TestKeeper(t *testing.T) {
 	get(Ask{}, "", ErrNobody)
 	get(Ask{Person: true}, "login-2", nil)
 	get(Ask{Person: true, Anew: true}, "login-3", nil)
-	if err := k.Forget(t.Context()); err != nil {
-		t.Fatal(err)
+	if ended, err := k.Forget(t.Context()); err != nil || ended {
+		t.Fatal(ended, err)
 	}
 	get(Ask{}, "", ErrNobody)
 }

@@ -80,6 +80,14 @@ func (o *OIDC) Login(ctx context.Context) (*cache.Entry, error) {
 	return o.entry(t), nil
 }
 
+// End implements [Ender] with the provider's revocation endpoint, if it has one.
+func (o *OIDC) End(ctx context.Context, e *cache.Entry) (bool, error) {
+	if e.Refresh == "" {
+		return false, nil
+	}
+	return o.client.Revoke(ctx, secret.NewString(e.Refresh))
+}
+
 func (o *OIDC) entry(t oidc.Tokens) *cache.Entry {
 	return &cache.Entry{
 		Name:  o.Config.ClientID + " at " + o.Config.Issuer,

@@ -76,6 +76,7 @@ type document struct {
 	Authorization string   `json:"authorization_endpoint"`
 	Token         string   `json:"token_endpoint"`
 	Device        string   `json:"device_authorization_endpoint"`
+	Revocation    string   `json:"revocation_endpoint"`
 	Challenges    []string `json:"code_challenge_methods_supported"`
 	NamesItself   bool     `json:"authorization_response_iss_parameter_supported"`
 }
@@ -150,7 +151,7 @@ func (c *Client) discover(ctx context.Context) (*document, error) {
 	if d.Issuer != c.cfg.Issuer {
 		return nil, fmt.Errorf("discovery: the document is about issuer %.200q", d.Issuer)
 	}
-	for name, endpoint := range map[string]string{"token_endpoint": d.Token, "authorization_endpoint": d.Authorization, "device_authorization_endpoint": d.Device} {
+	for name, endpoint := range map[string]string{"token_endpoint": d.Token, "authorization_endpoint": d.Authorization, "device_authorization_endpoint": d.Device, "revocation_endpoint": d.Revocation} {
 		if endpoint == "" && name != "token_endpoint" {
 			continue
 		}
@@ -185,6 +186,22 @@ func (c *Client) Refresh(ctx context.Context, refresh secret.String, subject str
 		t.Refresh = refresh
 	}
 	return t, nil
+}
+
+// Revoke tells the provider that a refresh token is not needed any more (RFC
+// 7009). It reports false when the provider has no way for that.
+func (c *Client) Revoke(ctx context.Context, refresh secret.String) (bool, error) {
+	d, err := c.discover(ctx)
+	if err != nil {
+		return false, err
+	}
+	if d.Revocation == "" {
+		return false, nil
+	}
+	if err := c.post(ctx, d.Revocation, url.Values{"token": {refresh.Reveal()}, "token_type_hint": {"refresh_token"}}, nil); err != nil {
+		return false, fmt.Errorf("revoke: %w", err)
+	}
+	return true, nil
 }
 
 // grant asks the token endpoint (RFC 6749 section 3.2).
@@ -247,6 +264,9 @@ func (c *Client) post(ctx context.Context, endpoint string, form url.Values, int
 		}
 		return &refusal{cut(e.Code), cut(e.Text)}
 	}
+	if into == nil {
+		return nil
+	}
 	if err := json.Unmarshal(body, into); err != nil {
 		// The text of a JSON error may quote a token.
 		return fmt.Errorf("%w: the answer is not what was asked for", ErrUnreachable)
@@ -269,7 +289,7 @@ func (c *Client) do(request *http.Request, limit int64) (int, []byte, error) {
 	if int64(len(body)) > limit {
 		return 0, nil, fmt.Errorf("%w: the answer is larger than %d bytes", ErrUnreachable, limit)
 	}
-	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode == http.StatusOK && kind != "application/json" {
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); response.StatusCode == http.StatusOK && len(body) > 0 && kind != "application/json" {
 		return 0, nil, fmt.Errorf("%w: the answer is %.100q, not JSON", ErrUnreachable, kind)
 	}
 	return response.StatusCode, body, nil

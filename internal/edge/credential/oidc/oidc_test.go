@@ -310,6 +310,23 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	f := newFake(t)
+	if done, err := f.client().Revoke(t.Context(), secret.NewString("r")); done || err != nil {
+		t.Errorf("without the endpoint: %v %v", done, err)
+	}
+	f.doc["revocation_endpoint"] = f.server.URL + "/token"
+	f.token = func(url.Values) (int, string) { return 200, "" }
+	if done, err := f.client().Revoke(t.Context(), secret.NewString("r")); !done || err != nil || f.forms[0].Get("token") != "r" || f.forms[0].Get("client_id") != "gatehouse" {
+		t.Errorf("%v %v %v", done, err, f.forms)
+	}
+	f.token = func(url.Values) (int, string) { return 400, `{"error":"invalid_client"}` }
+	if done, err := f.client().Revoke(t.Context(), secret.NewString("r")); done || err == nil {
+		t.Errorf("refused: %v %v", done, err)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	good := Config{Issuer: "https://login.example/a", ClientID: "c", Now: time.Now}
