@@ -40,3 +40,10 @@ func (a *Authorizer) OnNodeRule(ctx context.Context, subject Subject, q authz.Re
 	d, err := a.Decide(ctx, subject, q)
 	return d.ruling == byNodeRule, err
 }
+
+// Node reports whether subject is a node that has rights of its own: they
+// depend on objects and cannot be listed.
+func (a *Authorizer) Node(subject Subject) bool {
+	_, is := nodegraph.NodeOf(subject.Name, subject.Groups)
+	return is && a.config.Nodes != nil
+}

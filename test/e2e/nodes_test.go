@@ -210,6 +210,7 @@ func TestNodes(t *testing.T) {
 			{"GET", mine + "serviceaccounts/bystander", "", 403, "no relationship"},
 			{"DELETE", mine + "secrets/mine", "", 403, "can only read"},
 		})
+		k.shows([]string{"what a node may do follows from its pods"}, in("create", "--raw", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "-f", rulesReview(t))...)
 		// The name alone makes no node.
 		admin.fails(1, []string{forbidden}, in("get", "secret", "mine", "--as=system:node:worker-1", "--as-group=people")...)
 	})
@@ -364,6 +365,16 @@ spec:
 		t.Logf("the watch ended %v after the pod", time.Since(at).Round(time.Millisecond))
 		one.tries(t, []attempt{{"GET", mine + "secrets/mine", "", 403, "no relationship"}})
 	})
+}
+
+// rulesReview is a file with the question what the caller may do.
+func rulesReview(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "review.json")
+	if err := os.WriteFile(path, []byte(`{"apiVersion":"authorization.k8s.io/v1","kind":"SelfSubjectRulesReview","spec":{"namespace":"nodes"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // roleFor gives a user one rule by a role and a binding of the same name.

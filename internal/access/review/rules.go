@@ -23,6 +23,9 @@ const DenyVerb = "deny:"
 // maxErrorText bounds the evaluation error, in bytes.
 const maxErrorText = 8 << 10
 
+// nodeNote is said to nodes.
+const nodeNote = "what a node may do follows from its pods and is not listed"
+
 // SelfSubjectRulesReview lists what the caller may do in a namespace, and what
 // it is denied there. Equal rules are listed once, otherwise as they stand in
 // the roles: clients compact them.
@@ -42,6 +45,10 @@ func (r Reviewer) SelfSubjectRulesReview(_ context.Context, caller access.Subjec
 		return err
 	}
 	review.Status = rulesOf(&standing)
+	if r.Access.Node(caller) {
+		review.Status.Incomplete = true
+		review.Status.EvaluationError = strings.TrimPrefix(review.Status.EvaluationError+"; "+nodeNote, "; ")
+	}
 	return nil
 }
 

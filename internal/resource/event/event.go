@@ -1,5 +1,5 @@
 // Package event describes events of core/v1: what happened to an object, kept
-// for an hour. Start with [New].
+// for an hour, and who said so. Start with [New].
 package event
 
 import (
@@ -17,6 +17,26 @@ import (
 // ttl is how long upstream keeps events by default.
 const ttl = time.Hour
 
+// What the server says of an event, whatever its writer says there: events tell
+// about others, and many may write them.
+const (
+	// Author is the annotation that holds who created an event.
+	Author = "audit.gatehouse.dev/author"
+	// UpdatedBy holds who changed it last, if that was somebody else.
+	UpdatedBy = "audit.gatehouse.dev/updated-by"
+)
+
+func annotate(e *corev1.Event, key, value string) {
+	if value == "" {
+		delete(e.Annotations, key)
+		return
+	}
+	if e.Annotations == nil {
+		e.Annotations = map[string]string{}
+	}
+	e.Annotations[key] = value
+}
+
 // New describes events.
 func New() resource.Kind {
 	return resource.Definition[*corev1.Event]{
@@ -28,9 +48,21 @@ func New() resource.Kind {
 			ShortNames:   []string{"ev"},
 			Namespaced:   true,
 		},
-		New:                 func() *corev1.Event { return &corev1.Event{} },
-		NewList:             func() runtime.Object { return &corev1.EventList{} },
-		ValidateName:        resource.PathSegment,
+		New:          func() *corev1.Event { return &corev1.Event{} },
+		NewList:      func() runtime.Object { return &corev1.EventList{} },
+		ValidateName: resource.PathSegment,
+		PrepareCreate: func(caller resource.Caller, e *corev1.Event) {
+			delete(e.Annotations, UpdatedBy)
+			annotate(e, Author, caller.Name)
+		},
+		PrepareUpdate: func(caller resource.Caller, e, old *corev1.Event) {
+			delete(e.Annotations, UpdatedBy)
+			author := old.Annotations[Author]
+			annotate(e, Author, author)
+			if caller.Name != author {
+				annotate(e, UpdatedBy, caller.Name)
+			}
+		},
 		Validate:            validate,
 		CreateOnUpdate:      true,
 		UnconditionalUpdate: true,
