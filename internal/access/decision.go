@@ -111,3 +111,18 @@ func (d Decision) Grant() (grant authz.Grant, ok bool) {
 
 // Superuser reports whether the subject's group [SuperuserGroup] allowed.
 func (d Decision) Superuser() bool { return d.ruling == bySuperuser }
+
+// Decider returns the object beyond RBAC that decided: its kind, AccessPolicy or
+// Ban, and its name. ok is false when none did.
+func (d Decision) Decider() (kind, name string, ok bool) {
+	if d.ruling != byEngine {
+		return "", "", false
+	}
+	if b, ok := d.engine.Ban(); ok {
+		return "Ban", b.Name, true
+	}
+	if p, ok := d.engine.Policy(); ok {
+		return "AccessPolicy", p.Name, true
+	}
+	return "", "", false
+}

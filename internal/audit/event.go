@@ -78,6 +78,9 @@ const (
 	AnnotationPolicies   = "audit.gatehouse.dev/policies"         // AccessPolicies that took part in the decision
 )
 
+// ReasonNothingAllows is the reason of a denial that nothing in particular made.
+const ReasonNothingAllows = "no binding and no policy allows it"
+
 // credentialExtra is where kube-apiserver puts the id of the credential.
 const credentialExtra = "authentication.kubernetes.io/credential-id"
 

@@ -189,6 +189,9 @@ func (t *turn) decided(allowed bool, reason string) {
 		decision = "allow"
 	}
 	t.ev.Annotate(audit.AnnotationDecision, decision)
+	if !allowed && reason == "" {
+		reason = audit.ReasonNothingAllows
+	}
 	t.ev.Annotate(audit.AnnotationReason, reason)
 }
 

@@ -3,6 +3,7 @@ package kubeapi
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"sync"
 	"time"
 
@@ -90,6 +91,11 @@ func eventFrom(in *auditinternal.Event) *audit.Event {
 			Resource: o.Resource, Namespace: o.Namespace, Name: o.Name, UID: string(o.UID),
 			APIGroup: o.APIGroup, APIVersion: o.APIVersion, ResourceVersion: o.ResourceVersion, Subresource: o.Subresource,
 		}
+	}
+	if ev.Annotations[audit.AnnotationDecision] == "forbid" && ev.Annotations[audit.AnnotationReason] == "" {
+		// The frame's map goes on to the next stage.
+		ev.Annotations = maps.Clone(ev.Annotations)
+		ev.Annotate(audit.AnnotationReason, audit.ReasonNothingAllows)
 	}
 	if s := in.ResponseStatus; s != nil {
 		ev.ResponseStatus = &audit.Status{Status: s.Status, Message: s.Message, Reason: string(s.Reason), Code: s.Code, Details: detailsFrom(s.Details)}

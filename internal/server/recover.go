@@ -26,6 +26,10 @@ import (
 // to repair policy, too short to become a habit.
 const recoveryValidity = 24 * time.Hour
 
+// recoveredPrefix begins the names of recovered administrators; what they do is
+// marked as break-glass.
+const recoveredPrefix = "gatehouse-recovery-"
+
 // annotationLifted lists the objects that a recovery deleted.
 const annotationLifted = "recovery.gatehouse.dev/lifted"
 
@@ -60,7 +64,7 @@ func Recover(ctx context.Context, o RecoverOptions) (name string, lifted []strin
 	if err != nil {
 		return "", nil, err
 	}
-	name = "gatehouse-recovery-" + now().UTC().Format("20060102-150405")
+	name = recoveredPrefix + now().UTC().Format("20060102-150405")
 	key, err := pki.NewLeafKey()
 	if err != nil {
 		return "", nil, fmt.Errorf("recover: %w", err)

@@ -28,6 +28,8 @@ type reviews struct {
 	chain  *authn.Chain
 	// nodes answers for the nodes of connected clusters.
 	nodes *siteobjects.Registry
+	// emergencies knows what is marked as break-glass.
+	emergencies *breakGlass
 }
 
 var (
@@ -42,7 +44,7 @@ func subject(c resource.Caller) access.Subject {
 // Permit decides for the fast lane.
 func (r reviews) Permit(ctx context.Context, c resource.Caller, req *authz.Request) (bool, string, error) {
 	d, err := r.access.Decide(ctx, subject(c), *req)
-	noteChain(ctx, d)
+	r.note(ctx, subject(c), d)
 	return d.Allowed(), d.Reason(), err
 }
 
@@ -72,7 +74,7 @@ func (r reviews) AccessAtSite(ctx context.Context, site *federationapi.Site, den
 	}
 	status := review.Status(d)
 	if !denials {
-		noteChain(ctx, d)
+		r.note(ctx, access.Subject{Name: spec.User, Groups: spec.Groups}, d)
 	}
 	if denials && !status.Denied {
 		status = authorizationv1.SubjectAccessReviewStatus{}

@@ -181,7 +181,8 @@ func Run(ctx context.Context, o Options) error {
 	}
 	siteValues := etcd.NewValues(st.client, siteObjectArea)
 	siteNodes := siteobjects.New(siteValues, now)
-	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain, nodes: siteNodes}
+	emergencies := &breakGlass{}
+	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain, nodes: siteNodes, emergencies: emergencies}
 	escalation := checks{access.Checks{Access: authorizer}}
 	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies,
 		Accounts: beyond.accounts, ClusterRoles: beyond.clusterRoles, Namespaces: beyond.namespaces}}
@@ -293,8 +294,8 @@ func Run(ctx context.Context, o Options) error {
 	flow := &follower{frame: frame, failed: make(chan error, 16)}
 	flow.follow(ctx, roles, typed[*rbacv1.Role]{policy.Roles})
 	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{policy.ClusterRoles, notify[*rbacv1.ClusterRole](aggregation.Notify)})
-	flow.follow(ctx, roleBindings, typed[*rbacv1.RoleBinding]{policy.RoleBindings})
-	flow.follow(ctx, clusterRoleBindings, typed[*rbacv1.ClusterRoleBinding]{policy.ClusterRoleBindings})
+	flow.follow(ctx, roleBindings, typed[*rbacv1.RoleBinding]{policy.RoleBindings, markedKind[*rbacv1.RoleBinding]{emergencies, "RoleBinding"}})
+	flow.follow(ctx, clusterRoleBindings, typed[*rbacv1.ClusterRoleBinding]{policy.ClusterRoleBindings, markedKind[*rbacv1.ClusterRoleBinding]{emergencies, "ClusterRoleBinding"}})
 	flow.follow(ctx, sites, typed[*federationapi.Site]{policy.Sites, directory, who.siteTokens})
 	if err := who.follow(ctx, flow, client); err != nil {
 		return err
@@ -309,6 +310,7 @@ func Run(ctx context.Context, o Options) error {
 	nodeCertificates := newNodeSigner(trust, answers, theFrame, now, log)
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
+	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{markedKind[*accessapi.AccessPolicy]{emergencies, "AccessPolicy"}})
 	certificates := newClientCertificates(client, trust.client, authorizer, beyond.credentials, now, log)
 	flow.follow(ctx, certificateRequests, typed[*certificatesv1.CertificateSigningRequest]{certificates})
 	books.follow(ctx, flow)
