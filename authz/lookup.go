@@ -68,13 +68,32 @@ func (s *Snapshot) RoleNamed(namespace, name string) (Role, bool) {
 func (s *Snapshot) EachPolicy(visit func(*Policy, *Ban)) {
 	for id := range s.policies.n {
 		switch p := *s.policies.at(id); {
-		case p == nil:
+		case p == nil, p.delegation != nil:
 		case p.ban != nil:
 			visit(nil, p.ban)
 		default:
 			visit(&p.Policy, nil)
 		}
 	}
+}
+
+// EachDelegation calls visit for every delegation, in no particular order. Its
+// lists are the engine's and must not be changed.
+func (s *Snapshot) EachDelegation(visit func(*Delegation)) {
+	for id := range s.policies.n {
+		if p := *s.policies.at(id); p != nil && p.delegation != nil {
+			visit(&p.delegation.Delegation)
+		}
+	}
+}
+
+// DelegationNamed returns a delegation.
+func (s *Snapshot) DelegationNamed(name string) (Delegation, bool) {
+	id := s.findPolicy(name, aDelegation)
+	if id == none {
+		return Delegation{}, false
+	}
+	return (*s.policies.at(id)).delegation.Delegation, true
 }
 
 // NamespacesOf returns the namespaces in which bindings grant the caller of q

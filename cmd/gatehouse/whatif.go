@@ -38,7 +38,8 @@ with --delete if they were deleted. Nothing is changed: the answer is computed o
 a copy of the policy.
 
 The objects are Roles, ClusterRoles, RoleBindings, ClusterRoleBindings,
-AccessPolicies, Bans and Namespaces (whose labels choose domains and scopes).
+AccessPolicies, Bans, Delegations and Namespaces (whose labels choose domains
+and scopes). What a giver loses, its receivers lose.
 Service accounts are listed one by one; of groups that come from elsewhere the
 members are not known, so the group stands for them, and the notes say so.
 

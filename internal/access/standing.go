@@ -13,6 +13,9 @@ import (
 type Standing struct {
 	authz.Standing
 	Superuser bool
+	// Given are the rules of all delegations to the subject, as far as their
+	// givers hold them. Only [Authorizer.Standing] fills it in.
+	Given []authz.Rule
 }
 
 // Standing returns everything said of subject in a namespace of the control
@@ -22,7 +25,12 @@ func (a *Authorizer) Standing(subject Subject, namespace string) (Standing, erro
 	if err := a.Ready(); err != nil {
 		return Standing{}, err
 	}
-	return a.StandingIn(a.config.Policy.Snapshot(), subject, namespace), nil
+	snapshot := a.config.Policy.Snapshot()
+	s := a.StandingIn(snapshot, subject, namespace)
+	for i := range s.Handed {
+		s.Given = append(s.Given, a.Handed(snapshot, &s.Handed[i], "", namespace)...)
+	}
+	return s, nil
 }
 
 // StandingIn is [Authorizer.Standing] in one state of the policy.

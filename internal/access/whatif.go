@@ -31,7 +31,10 @@ func (p *Policy) WhatIf(changes []Change) (before, after *authz.Snapshot, err er
 		return nil, nil, fault.New(fault.Internal, "no policy beyond RBAC is followed")
 	}
 	// What belongs to a domain is computed on copies.
-	g := &Grants{domains: maps.Clone(p.grants.domains), owners: p.grants.owners, members: maps.Clone(p.grants.members)}
+	g := &Grants{
+		domains: maps.Clone(p.grants.domains), owners: p.grants.owners, members: maps.Clone(p.grants.members),
+		accounts: p.grants.accounts, given: maps.Clone(p.grants.given), givers: map[string]map[string]struct{}{},
+	}
 	g.translator = p.grants.translator
 	g.translator.NamespacesOf, g.translator.SitesOf = g.namespacesOf, g.sitesOf
 	before = p.engine.Snapshot()
@@ -92,6 +95,12 @@ func (g *Grants) foresee(tx *authz.Tx, c Change) error {
 			tx.DeleteBan(name)
 		} else {
 			tx.PutBan(g.translator.Ban(o))
+		}
+	case *accessv1alpha1.Delegation:
+		if c.Delete {
+			tx.DeleteDelegation(name)
+		} else {
+			g.putDelegation(tx, o)
 		}
 	case *corev1.Namespace:
 		if c.Delete {

@@ -40,6 +40,9 @@ func (q questions) whatCan(_ context.Context, caller resource.Caller, spec *acce
 		case e.Policy != nil:
 			out.By = accessapi.Decider{Kind: "AccessPolicy", Name: e.Policy.Name}
 			out.Limits = q.limits(e.Policy)
+		case e.Delegation != nil:
+			out.By = accessapi.Decider{Kind: "Delegation", Name: e.Delegation.Name, Subject: "User/" + e.Delegation.Giver.User}
+			out.Limits = &accessapi.Limits{NotAfter: &metav1.Time{Time: e.Delegation.NotAfter}}
 		case e.Grant != nil:
 			out.By = *binding(e.Grant)
 		default:
@@ -75,6 +78,7 @@ var revealed = []authz.Request{
 	{APIGroup: rbacv1.GroupName, Resource: "clusterrolebindings"},
 	{APIGroup: accessapi.GroupVersion.Group, Resource: "accesspolicies"},
 	{APIGroup: accessapi.GroupVersion.Group, Resource: "bans"},
+	{APIGroup: accessapi.GroupVersion.Group, Resource: "delegations"},
 	{Resource: "namespaces"},
 	{Resource: "serviceaccounts"},
 }
@@ -111,7 +115,7 @@ func (i impacts) answer(ctx context.Context, caller resource.Caller, changes imp
 	default:
 		return accessapi.ImpactReviewStatus{}, fault.New(fault.Exhausted, "other impact reviews are being answered; try again")
 	}
-	list, policies, err := i.changes(changes)
+	list, policies, err := i.changes(caller, changes)
 	if err != nil {
 		return accessapi.ImpactReviewStatus{}, err
 	}
@@ -130,7 +134,7 @@ func (i impacts) answer(ctx context.Context, caller resource.Caller, changes imp
 }
 
 // changes checks what the API would check, and returns the policies by name.
-func (i impacts) changes(in impactreview.Changes) ([]access.Change, map[string]*accessapi.AccessPolicy, error) {
+func (i impacts) changes(caller resource.Caller, in impactreview.Changes) ([]access.Change, map[string]*accessapi.AccessPolicy, error) {
 	var out []access.Change
 	policies := map[string]*accessapi.AccessPolicy{}
 	for _, o := range in.Apply {
@@ -142,6 +146,9 @@ func (i impacts) changes(in impactreview.Changes) ([]access.Change, map[string]*
 					return nil, nil, fault.Wrap(fault.Invalid, "AccessPolicy/"+p.Name+": "+err.Error(), errors.New("the API would refuse it"))
 				}
 			}
+		}
+		if d, ok := o.(*accessapi.Delegation); ok && d.Spec.From.User == "" {
+			d.Spec.From = access.Giver(subject(caller)) // as the API would fill it in
 		}
 		out = append(out, access.Change{Object: o})
 	}

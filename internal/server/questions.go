@@ -111,6 +111,8 @@ func deciderOf(e question.Explanation) *accessapi.Decider {
 		by.Kind, by.Name = "Ban", ban.Name
 	} else if policy, ok := e.Decision.AccessPolicy(); ok {
 		by.Kind, by.Name = "AccessPolicy", policy.Name
+	} else if chain := e.Decision.Delegations(); len(chain) > 0 {
+		by.Kind, by.Name, by.Subject = "Delegation", chain[0].Name, "User/"+chain[0].Giver.User
 	} else if grant, ok := e.Decision.Grant(); ok {
 		by = binding(&grant)
 	} else if e.Decision.Superuser() {

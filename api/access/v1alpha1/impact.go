@@ -27,8 +27,8 @@ type ImpactReview struct {
 // 500 in all.
 type ImpactReviewSpec struct {
 	// apply are objects as "kubectl apply" would take them: Roles,
-	// ClusterRoles, RoleBindings, ClusterRoleBindings, AccessPolicies, Bans and
-	// Namespaces, or Lists of them.
+	// ClusterRoles, RoleBindings, ClusterRoleBindings, AccessPolicies, Bans,
+	// Delegations and Namespaces, or Lists of them.
 	// +optional
 	// +listType=atomic
 	Apply []runtime.RawExtension `json:"apply,omitempty"`

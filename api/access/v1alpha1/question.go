@@ -180,8 +180,8 @@ type ExplainReviewStatus struct {
 
 // Decider is the object that decided.
 type Decider struct {
-	// kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding; or Group,
-	// for members of system:masters.
+	// kind is Ban, AccessPolicy, RoleBinding, ClusterRoleBinding or Delegation;
+	// or Group, for members of system:masters.
 	Kind string `json:"kind"`
 	// namespace of a RoleBinding.
 	// +optional
@@ -191,7 +191,8 @@ type Decider struct {
 	// role that the binding gives, as KIND/NAME.
 	// +optional
 	Role string `json:"role,omitempty"`
-	// subject of the binding that matched, as KIND/NAME.
+	// subject of the binding that matched, as KIND/NAME; the giver, for a
+	// delegation.
 	// +optional
 	Subject string `json:"subject,omitempty"`
 	// rule of the role or policy that decides.

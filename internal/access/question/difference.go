@@ -74,6 +74,13 @@ func (c *comparison) side(s *authz.Snapshot, w who, at place) side {
 		p := &standing.Allows[i]
 		put(&out.allow, p.Rules, "AccessPolicy/"+p.Policy.Name, &p.Policy)
 	}
+	for i := range standing.Handed {
+		d := &standing.Handed[i]
+		put(&out.allow, c.Access.Handed(s, d, at.site, at.namespace), "Delegation/"+d.Delegation.Name, nil)
+		if at.site != "" {
+			c.note("Delegation/%s: what it gives at site %s is not compared", d.Delegation.Name, at.site)
+		}
+	}
 	return out
 }
 

@@ -186,6 +186,12 @@ func (c *comparison) collect(changes []access.Change) {
 			if o.Spec.CredentialID != "" || o.Spec.IssuerKey != "" {
 				c.note("Ban/%s is for one credential or key: whose it is, policy does not know", name)
 			}
+		case *accessv1alpha1.Delegation:
+			for _, s := range []*authz.Snapshot{c.before, c.after} {
+				if d, ok := s.DelegationNamed(name); ok {
+					c.affects(who{Subject: d.To}, place{namespace: everywhere})
+				}
+			}
 		case *corev1.Namespace:
 			c.namespace(name)
 		}
@@ -205,6 +211,37 @@ func (c *comparison) collect(changes []access.Change) {
 			}
 		})
 	}
+	c.receivers()
+}
+
+// receivers marks those to whom an affected subject has handed something, and
+// those to whom they did.
+func (c *comparison) receivers() {
+	for range authz.MaxChain {
+		n := len(c.affected)
+		for _, s := range []*authz.Snapshot{c.before, c.after} {
+			s.EachDelegation(func(d *authz.Delegation) {
+				for w := range c.affected {
+					if w.gives(d) {
+						c.affects(who{Subject: d.To}, place{namespace: everywhere})
+						return
+					}
+				}
+			})
+		}
+		if len(c.affected) == n {
+			return
+		}
+	}
+}
+
+// gives reports whether the giver of a delegation is the subject, or in it.
+func (w who) gives(d *authz.Delegation) bool {
+	if w.Kind == authz.Group {
+		return slices.Contains(d.Giver.Groups, w.Name) || w.prefix && slices.ContainsFunc(d.Giver.Groups, func(g string) bool { return strings.HasPrefix(g, w.Name) })
+	}
+	user := as(w.Subject).Name
+	return user == d.Giver.User || w.prefix && strings.HasPrefix(d.Giver.User, user)
 }
 
 // binding marks the subjects of a binding.
@@ -382,6 +419,26 @@ func compareWho(x, y who) int {
 	return strings.Compare(string(x.Kind)+"\x00"+x.Namespace+"\x00"+x.Name+"\x00"+x.of, string(y.Kind)+"\x00"+y.Namespace+"\x00"+y.Name+"\x00"+y.of)
 }
 
+// handedIn returns the namespaces in which those hold something who handed
+// something to a subject, up the chain.
+func handedIn(s *authz.Snapshot, w who) []string {
+	var out []string
+	s.EachDelegation(func(d *authz.Delegation) {
+		if d.To != w.Subject {
+			return
+		}
+		for range authz.MaxChain {
+			out = append(out, s.NamespacesOf(&authz.Request{User: d.Giver.User, Groups: d.Giver.Groups})...)
+			parent, ok := s.DelegationNamed(d.Parent)
+			if !ok {
+				return
+			}
+			d = &parent
+		}
+	})
+	return out
+}
+
 // places spells out where a subject is to be compared. Everywhere comes first:
 // what is gained or lost there need not be said of a namespace again.
 func (c *comparison) places(w who) []place {
@@ -395,6 +452,9 @@ func (c *comparison) places(w who) []place {
 		caller := w.caller(at.site)
 		for _, s := range []*authz.Snapshot{c.before, c.after} {
 			for _, n := range s.NamespacesOf(&authz.Request{User: caller.Name, Groups: caller.Groups, Site: at.site}) {
+				set[place{at.site, n}] = true
+			}
+			for _, n := range handedIn(s, w) {
 				set[place{at.site, n}] = true
 			}
 			s.EachPolicy(func(p *authz.Policy, _ *authz.Ban) {

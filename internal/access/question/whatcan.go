@@ -5,8 +5,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 )
 
-// Entitlement is what one object says of a subject. Exactly one of Ban, Policy
-// and Grant is set, or none for superusers.
+// Entitlement is what one object says of a subject. Exactly one of Ban, Policy,
+// Grant and Delegation is set, or none for superusers.
 type Entitlement struct {
 	Effect authz.Effect
 	// Rules are what is allowed or denied. Policy may narrow them further.
@@ -14,6 +14,8 @@ type Entitlement struct {
 	Ban    *authz.Ban
 	Policy *authz.Policy
 	Grant  *authz.Grant
+	// Delegation gives of its rules what its giver holds; Rules are those.
+	Delegation *authz.Delegation
 }
 
 // Has is everything that is said of a subject.
@@ -29,11 +31,19 @@ type Has struct {
 // plane and everything that it is denied there. An empty namespace asks for
 // what is allowed everywhere and denied anywhere.
 func (a Asker) WhatCan(subject access.Subject, namespace string) (Has, error) {
-	s, err := a.Access.Standing(subject, namespace)
-	if err != nil {
+	if err := a.Access.Ready(); err != nil {
 		return Has{}, err
 	}
-	return has(&s), nil
+	snapshot := a.Policy.Snapshot()
+	s := a.Access.StandingIn(snapshot, subject, namespace)
+	out := has(&s)
+	for i := range s.Handed {
+		d := &s.Handed[i]
+		if rules := a.Access.Handed(snapshot, d, "", namespace); len(rules) > 0 {
+			out.Entitlements = append(out.Entitlements, Entitlement{Effect: authz.Allow, Rules: rules, Delegation: &d.Delegation})
+		}
+	}
+	return out, nil
 }
 
 func has(s *access.Standing) Has {

@@ -2,6 +2,8 @@ package question
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
@@ -75,7 +77,27 @@ func (a Asker) WhoCan(ctx context.Context, q authz.Request) (holders, refused []
 			}
 		}
 	}
-	return holders, refused, nil
+	received, err := a.received(ctx, q)
+	return append(holders, received...), refused, err
+}
+
+// received are those to whom the right was handed on, and who do not hold it
+// otherwise.
+func (a Asker) received(ctx context.Context, q authz.Request) ([]Holder, error) {
+	var delegations []authz.Delegation
+	a.Policy.Snapshot().EachDelegation(func(d *authz.Delegation) { delegations = append(delegations, *d) })
+	slices.SortFunc(delegations, func(x, y authz.Delegation) int { return strings.Compare(x.Name, y.Name) })
+	var out []Holder
+	for _, one := range delegations {
+		d, err := a.Access.Decide(ctx, as(one.To), q)
+		if err != nil {
+			return nil, err
+		}
+		if chain := d.Delegations(); d.Allowed() && len(chain) > 0 && chain[0].Name == one.Name {
+			out = append(out, Holder{Subject: one.To, Reason: d.Reason()})
+		}
+	}
+	return out, nil
 }
 
 // expand adds the members of a group that is a holder. Those that are denied

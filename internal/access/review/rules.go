@@ -70,6 +70,7 @@ func rulesOf(s *access.Standing) authorizationv1.SubjectRulesReviewStatus {
 		rules = append(rules, p.Rules...)
 	}
 	denied, total, refusals := denials(s)
+	rules = append(rules, s.Given...)
 	status := RulesStatus(append(without(rules, total), denied...))
 	notes = append(refusals, notes...)
 	status.Incomplete = len(notes) > 0

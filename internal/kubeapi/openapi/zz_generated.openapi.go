@@ -1361,7 +1361,7 @@ func schema_gatehouse_api_access_v1alpha1_Decider(ref common.ReferenceCallback) 
 				Properties: map[string]spec.Schema{
 					"kind": {
 						SchemaProps: spec.SchemaProps{
-							Description: "kind is Ban, AccessPolicy, RoleBinding or ClusterRoleBinding; or Group, for members of system:masters.",
+							Description: "kind is Ban, AccessPolicy, RoleBinding, ClusterRoleBinding or Delegation; or Group, for members of system:masters.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",
@@ -1391,7 +1391,7 @@ func schema_gatehouse_api_access_v1alpha1_Decider(ref common.ReferenceCallback) 
 					},
 					"subject": {
 						SchemaProps: spec.SchemaProps{
-							Description: "subject of the binding that matched, as KIND/NAME.",
+							Description: "subject of the binding that matched, as KIND/NAME; the giver, for a delegation.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -2140,7 +2140,7 @@ func schema_gatehouse_api_access_v1alpha1_ImpactReviewSpec(ref common.ReferenceC
 							},
 						},
 						SchemaProps: spec.SchemaProps{
-							Description: "apply are objects as \"kubectl apply\" would take them: Roles, ClusterRoles, RoleBindings, ClusterRoleBindings, AccessPolicies, Bans and Namespaces, or Lists of them.",
+							Description: "apply are objects as \"kubectl apply\" would take them: Roles, ClusterRoles, RoleBindings, ClusterRoleBindings, AccessPolicies, Bans, Delegations and Namespaces, or Lists of them.",
 							Type:        []string{"array"},
 							Items: &spec.SchemaOrArray{
 								Schema: &spec.Schema{

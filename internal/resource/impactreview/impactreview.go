@@ -42,6 +42,7 @@ var kinds = map[schema.GroupVersionKind]struct {
 	rbacv1.SchemeGroupVersion.WithKind("ClusterRoleBinding"): {false, func() metav1.Object { return &rbacv1.ClusterRoleBinding{} }},
 	corev1.SchemeGroupVersion.WithKind("Namespace"):          {false, func() metav1.Object { return &corev1.Namespace{} }},
 	accessv1alpha1.GroupVersion.WithKind("AccessPolicy"):     {false, func() metav1.Object { return &accessv1alpha1.AccessPolicy{} }},
+	accessv1alpha1.GroupVersion.WithKind("Delegation"):       {false, func() metav1.Object { return &accessv1alpha1.Delegation{} }},
 	accessv1alpha1.GroupVersion.WithKind("Ban"):              {false, func() metav1.Object { return &accessv1alpha1.Ban{} }},
 }
 
@@ -160,5 +161,5 @@ func (r *reader) object(raw []byte, path *field.Path, remove, lists bool) []meta
 
 func supported() []string {
 	return []string{"rbac.authorization.k8s.io/v1 Role", "rbac.authorization.k8s.io/v1 ClusterRole", "rbac.authorization.k8s.io/v1 RoleBinding",
-		"rbac.authorization.k8s.io/v1 ClusterRoleBinding", "v1 Namespace", "access.gatehouse.dev/v1alpha1 AccessPolicy", "access.gatehouse.dev/v1alpha1 Ban"}
+		"rbac.authorization.k8s.io/v1 ClusterRoleBinding", "v1 Namespace", "access.gatehouse.dev/v1alpha1 AccessPolicy", "access.gatehouse.dev/v1alpha1 Ban", "access.gatehouse.dev/v1alpha1 Delegation"}
 }
