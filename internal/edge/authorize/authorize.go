@@ -32,6 +32,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/edge/follow"
 	"github.com/gatehouse-dev/gatehouse/internal/edge/journal"
@@ -108,7 +109,7 @@ func New(cfg Config) (*Point, error) {
 	p.lane, err = fastlane.New(fastlane.Config{
 		Frame:        p.others(),
 		Authenticate: func(*http.Request) (authn.Identity, bool, error) { return authn.Identity{}, false, nil },
-		Reviews:      reviews{p}, Sites: p.sites, Recorder: recorder{p}, Batch: cfg.Journal,
+		Reviews:      reviews{p}, Sites: p.sites, Recorder: recorder{p}, Policy: recordAll{policy.NewChain(policy.Default())}, Batch: cfg.Journal,
 		Now: cfg.Now, Log: cfg.Log, Metrics: fastlane.NewMetrics(cfg.Registry), InFlight: inFlight,
 	})
 	if err != nil {
@@ -224,6 +225,12 @@ func (s sites) Get(name string) (*federationapi.Site, bool) {
 }
 
 func (sites) Heard(string, string, time.Time) {}
+
+// recordAll is what is recorded here: every decision, because the policy of the
+// control plane is not known. What that leaves out can be left out there.
+type recordAll struct{ chain *policy.Chain }
+
+func (r recordAll) Chain() *policy.Chain { return r.chain }
 
 // recorder says in every event where and by which policy it was decided.
 type recorder struct{ *Point }
