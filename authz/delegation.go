@@ -198,3 +198,70 @@ func (h *Holders) Given() []Delegation {
 	slices.SortFunc(out, func(a, b Delegation) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
+
+// Policy returns an access policy by its name, as the engine has it; its lists
+// must not be changed.
+func (s *Snapshot) Policy(name string) (Policy, bool) {
+	id := s.findPolicy(name, aPolicy)
+	if id == none {
+		return Policy{}, false
+	}
+	return (*s.policies.at(id)).Policy, true
+}
+
+// Validity is what a delegation is worth at a time.
+type Validity uint8
+
+// What a delegation can be, in the order in which it is looked for.
+const (
+	Absent  Validity = iota // there is none, or its giver is gone
+	NotYet                  // it has not begun
+	Ended                   // it has ended
+	Broken                  // a delegation that it rests on is gone or gives nothing
+	Refused                 // a giver in the chain is banned
+	Lacking                 // a giver does not hold everything that was handed on
+	Held
+)
+
+// Inspect says what a delegation is worth, in the control plane or wherever else
+// it is for, and who has it from whom: the receiver, its giver and so on.
+// missing are the actions that a giver lacks; a delegation of which some are
+// missing still gives the others.
+func (s *Snapshot) Inspect(name string, now time.Time) (v Validity, chain []string, missing []Rule) {
+	id := s.findPolicy(name, aDelegation)
+	if id == none {
+		return Absent, nil, nil
+	}
+	given := (*s.policies.at(id)).Policy
+	d := (*s.policies.at(id)).delegation
+	chain = []string{d.to}
+	v = Held
+	for range MaxChain {
+		chain = append(chain, d.Giver.User)
+		q := Request{User: d.Giver.User, Groups: d.Giver.Groups, UID: d.Giver.UID, CredentialID: d.Giver.CredentialID, Time: now}
+		c := newQuery(s, &q)
+		switch {
+		case now.Before(d.NotBefore):
+			return NotYet, chain, nil
+		case !now.Before(d.NotAfter):
+			return Ended, chain, nil
+		case c.banned(c.findKeys(nil)) != none:
+			return Refused, chain, nil
+		}
+		if d.Parent == "" {
+			if missing = s.Shortfall(&q, &given, d.Giver.Superuser); len(missing) > 0 {
+				v = Lacking
+			}
+			return v, chain, missing
+		}
+		if missing = s.Denied(&q, &given); len(missing) > 0 {
+			return Lacking, chain, missing
+		}
+		p := s.parent(d)
+		if p == nil {
+			break
+		}
+		d = p.delegation
+	}
+	return Broken, chain, nil
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
+	"github.com/gatehouse-dev/gatehouse/internal/access/grantstatus"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -47,6 +48,8 @@ type beyondRBAC struct {
 	// credentials are the bans that authentication knows.
 	credentials *credentialBans
 	status      *banstatus.Tracker
+	// inForce is what access policies and delegations say of themselves.
+	inForce *grantstatus.Tracker
 	// policies are candidates for questions.
 	policies *question.Policies
 	// accounts, clusterRoles and namespaces are what questions need of objects
@@ -65,10 +68,13 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 	}
 	conditions := grant.Conditions{Environment: environment}
 	return &beyondRBAC{
-		grants:       policy.WithGrants(conditions.Compile),
-		validator:    grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
-		credentials:  &credentialBans{to: credentials, log: log, held: map[string]*accessapi.Ban{}},
-		status:       banstatus.New(now),
+		grants:      policy.WithGrants(conditions.Compile),
+		validator:   grant.Validator{RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now},
+		credentials: &credentialBans{to: credentials, log: log, held: map[string]*accessapi.Ban{}},
+		status:      banstatus.New(now),
+		inForce: grantstatus.New(grantstatus.Config{
+			Snapshot: policy.Snapshot, RoleRules: policy.ClusterRole, CheckCondition: conditions.Check, Now: now,
+		}),
 		policies:     question.NewPolicies(),
 		accounts:     question.NewAccounts(),
 		clusterRoles: question.NewHeld[*rbacv1.ClusterRole](),
@@ -79,21 +85,22 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 
 // follow feeds the kinds.
 func (b *beyondRBAC) follow(ctx context.Context, flow *follower) {
-	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{b.grants.AccessPolicies, b.policies})
+	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{b.grants.AccessPolicies, b.policies, b.inForce.Policies})
 	flow.follow(ctx, bans, typed[*accessapi.Ban]{
 		b.credentials, b.grants.Bans, banstatus.Bans{Tracker: b.status},
 	})
-	flow.follow(ctx, delegations, typed[*accessapi.Delegation]{b.grants.Delegations})
+	flow.follow(ctx, delegations, typed[*accessapi.Delegation]{b.grants.Delegations, b.inForce.Delegations})
 	flow.follow(ctx, namespaces, typed[*corev1.Namespace]{b.grants.Namespaces, b.namespaces})
 	flow.follow(ctx, clusterRoles, typed[*rbacv1.ClusterRole]{b.clusterRoles})
 	flow.follow(ctx, serviceAccounts, typed[*corev1.ServiceAccount]{b.grants.Accounts, b.accounts})
 	flow.follow(ctx, sites, typed[*federationapi.Site]{banstatus.Sites{Tracker: b.status}})
 }
 
-// banInterval is how often it is looked whether a site acknowledged a ban.
+// banInterval is how often it is looked whether a status has changed.
 const banInterval = time.Second
 
-// report writes where bans are in force into their status.
+// report writes where bans are in force, and whether policies and delegations
+// are, into their status.
 func (b *beyondRBAC) report(ctx context.Context, frame *kubeapi.Frame) error {
 	tick := time.NewTicker(banInterval)
 	defer tick.Stop()
@@ -112,6 +119,27 @@ func (b *beyondRBAC) report(ctx context.Context, frame *kubeapi.Frame) error {
 				b.log.Warn("ban status not written", "ban", r.Name, "error", err)
 			}
 		}
+		b.reportInForce(ctx, frame)
+	}
+}
+
+func (b *beyondRBAC) reportInForce(ctx context.Context, frame *kubeapi.Frame) {
+	write := func(gr schema.GroupResource, name string, set func(resource.Object)) {
+		err := frame.Modify(ctx, gr, "status", "", name, func(o resource.Object) error {
+			set(o)
+			return nil
+		})
+		if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {
+			b.log.Warn("status not written", "resource", gr.Resource, "name", name, "error", err)
+			b.inForce.Again()
+		}
+	}
+	changes := b.inForce.Take()
+	for name, s := range changes.Policies {
+		write(accessPolicies, name, func(o resource.Object) { o.(*accessapi.AccessPolicy).Status = s })
+	}
+	for name, s := range changes.Delegations {
+		write(delegations, name, func(o resource.Object) { o.(*accessapi.Delegation).Status = s })
 	}
 }
 

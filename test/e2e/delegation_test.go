@@ -128,6 +128,9 @@ func TestDelegation(t *testing.T) {
 	// The giver loses it, and with it everybody behind.
 	k.run("delete", "rolebinding", "alice-reads", "-n", ns)
 	loses("bob", "the giver's binding is gone")
+	eventually(t, commandWithin, "the status says so", func() bool {
+		return strings.Contains(k.run("get", "delegation", "one-hour", "--no-headers"), "GiverLacks")
+	})
 	loses("carol", "the first giver's binding is gone")
 	grant()
 	gains("carol", "the giver has it again")

@@ -15,6 +15,7 @@ import (
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/delegation"
 )
 
 // Validate returns what is wrong with a policy, new or changed.
@@ -53,6 +54,9 @@ func New(validate Validate, check Check) resource.Kind {
 			{Name: "Effect", Description: "Allow or Deny.", Value: func(p *accessv1alpha1.AccessPolicy) any { return string(p.Spec.Effect) }},
 			{Name: "Subjects", Description: "Whom the policy is about.", Value: func(p *accessv1alpha1.AccessPolicy) any { return subjects(p.Spec.Subjects) }},
 			{Name: "Sites", Description: "Where the policy holds.", Value: func(p *accessv1alpha1.AccessPolicy) any { return strings.Join(p.Spec.Sites, ",") }},
+			{Name: "InForce", Description: "Whether it allows or denies now.", Value: func(p *accessv1alpha1.AccessPolicy) any {
+				return delegation.InForce(p.Status.Conditions)
+			}},
 			resource.Age[*accessv1alpha1.AccessPolicy](),
 			{Name: "Roles", Priority: 1, Description: "Cluster roles whose rules the policy is about.", Value: func(p *accessv1alpha1.AccessPolicy) any { return strings.Join(p.Spec.Roles, ",") }},
 			{Name: "Condition", Priority: 1, Description: "What must be true of the request.", Value: func(p *accessv1alpha1.AccessPolicy) any { return p.Spec.Condition }},

@@ -7,6 +7,7 @@ import (
 	"context"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -60,7 +61,7 @@ func New(validate Validate, fill Fill, check Check) resource.Kind {
 			{Name: "From", Description: "Who hands on.", Value: func(d *accessv1alpha1.Delegation) any { return d.Spec.From.User }},
 			{Name: "To", Description: "Who receives.", Value: func(d *accessv1alpha1.Delegation) any { return receiver(&d.Spec.To) }},
 			{Name: "Until", Description: "When it ends.", Value: func(d *accessv1alpha1.Delegation) any { return d.Spec.NotAfter.UTC().Format(time.RFC3339) }},
-			{Name: "InForce", Description: "Whether it gives anything now.", Value: func(d *accessv1alpha1.Delegation) any { return inForce(d) }},
+			{Name: "InForce", Description: "Whether it gives anything now.", Value: func(d *accessv1alpha1.Delegation) any { return InForce(d.Status.Conditions) }},
 			resource.Age[*accessv1alpha1.Delegation](),
 			{Name: "Parent", Priority: 1, Description: "The delegation by which the giver has it.", Value: func(d *accessv1alpha1.Delegation) any { return d.Spec.Parent }},
 			{Name: "Author", Priority: 1, Description: "Who wrote it.", Value: func(d *accessv1alpha1.Delegation) any { return d.Spec.Author }},
@@ -99,10 +100,11 @@ func receiver(to *accessv1alpha1.DelegationReceiver) string {
 	return string(to.Kind) + "/" + to.Name
 }
 
-func inForce(d *accessv1alpha1.Delegation) string {
-	for i := range d.Status.Conditions {
-		if c := &d.Status.Conditions[i]; c.Type == "InForce" {
-			if c.Status != "True" {
+// InForce is the condition of that type in one word: True, or why not.
+func InForce(conditions []metav1.Condition) string {
+	for i := range conditions {
+		if c := &conditions[i]; c.Type == "InForce" {
+			if c.Status != metav1.ConditionTrue {
 				return c.Reason
 			}
 			return string(c.Status)
