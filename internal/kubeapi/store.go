@@ -6,6 +6,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
@@ -117,9 +118,26 @@ func (s *store) checkCreate(admit rest.ValidateObjectFunc) rest.ValidateObjectFu
 	}
 }
 
+func (s *store) checkDelete(admit rest.ValidateObjectFunc) rest.ValidateObjectFunc {
+	return func(ctx context.Context, obj runtime.Object) error {
+		if admit != nil {
+			if err := admit(ctx, obj); err != nil {
+				return err
+			}
+		}
+		return statusError(s.kind.CheckDelete(ctx, callerFrom(ctx), obj), s.kind.Names, accessor(obj).GetName())
+	}
+}
+
+// DeleteCollection deletes each object under the check of its own.
+func (s *store) DeleteCollection(ctx context.Context, admit rest.ValidateObjectFunc, o *metav1.DeleteOptions, which *internalversion.ListOptions) (runtime.Object, error) {
+	return s.Store.DeleteCollection(ctx, s.checkDelete(admit), o, which)
+}
+
 // Delete removes an object, or marks it when somebody has to finish the
 // deletion first.
 func (s *store) Delete(ctx context.Context, name string, admit rest.ValidateObjectFunc, o *metav1.DeleteOptions) (runtime.Object, bool, error) {
+	admit = s.checkDelete(admit)
 	if !s.kind.Keeps {
 		return s.Store.Delete(ctx, name, admit, o)
 	}

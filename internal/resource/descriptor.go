@@ -38,6 +38,8 @@ type Stored struct {
 	// Warnings and Check take a nil old on creation.
 	Warnings func(obj, old runtime.Object) []string
 	Check    func(ctx context.Context, caller Caller, obj, old runtime.Object) error
+	// CheckDelete refuses a deletion.
+	CheckDelete func(ctx context.Context, caller Caller, obj runtime.Object) error
 
 	CreateOnUpdate      bool
 	UnconditionalUpdate bool
@@ -108,6 +110,7 @@ func (d Definition[T]) Kind() Kind {
 		Validate:            func(runtime.Object) field.ErrorList { return nil },
 		Warnings:            func(runtime.Object, runtime.Object) []string { return nil },
 		Check:               func(context.Context, Caller, runtime.Object, runtime.Object) error { return nil },
+		CheckDelete:         func(context.Context, Caller, runtime.Object) error { return nil },
 		CreateOnUpdate:      d.CreateOnUpdate,
 		UnconditionalUpdate: d.UnconditionalUpdate,
 		Keeps:               d.KeepOnDelete != nil,
@@ -151,6 +154,9 @@ func (d Definition[T]) Kind() Kind {
 		s.Check = func(ctx context.Context, c Caller, obj, old runtime.Object) error {
 			return d.Check(ctx, c, obj.(T), orZero[T](old))
 		}
+	}
+	if d.CheckDelete != nil {
+		s.CheckDelete = func(ctx context.Context, c Caller, obj runtime.Object) error { return d.CheckDelete(ctx, c, obj.(T)) }
 	}
 	if d.KeepOnDelete != nil {
 		s.KeepOnDelete = func(obj runtime.Object) bool { return d.KeepOnDelete(obj.(T)) }

@@ -92,6 +92,10 @@ type Definition[T Object] struct {
 	// creation. It returns an error of package fault.
 	Check func(ctx context.Context, caller Caller, obj, old T) error
 
+	// CheckDelete refuses a deletion by what is deleted. It runs before the
+	// object is removed, or marked, and returns an error of package fault.
+	CheckDelete func(ctx context.Context, caller Caller, obj T) error
+
 	// CreateOnUpdate lets PUT create an object; UnconditionalUpdate lets an
 	// update without resourceVersion overwrite whatever is stored.
 	CreateOnUpdate      bool

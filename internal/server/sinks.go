@@ -270,6 +270,9 @@ func (r reviews) auditSink(ctx context.Context, by resource.Caller, now, old *au
 			return err
 		}
 	}
+	if now == nil {
+		return nil
+	}
 	if ref := now.Spec.Credential; ref != nil && (old == nil || old.Spec.Credential == nil || *old.Spec.Credential != *ref) {
 		return r.need(ctx, by, "use secret "+ref.Namespace+"/"+ref.Name, authz.Request{
 			ResourceRequest: true, Verb: "get", Resource: "secrets", Namespace: ref.Namespace, Name: ref.Name,

@@ -273,6 +273,14 @@ func TestAuditSinkRights(t *testing.T) {
 	// A sink of all that another made cannot be pointed elsewhere.
 	k.feed(sink("theirs", ""), "apply", "-f", "-")
 	keeper.failsFed(sink("theirs", "  scope: {namespaces: [mine]}\n"), 1, []string{"may not read the record"}, "apply", "-f", "-")
+	// Nor ended, alone or with others.
+	keeper.fails(1, []string{"may not read the record"}, "delete", "auditsink", "theirs")
+	token := strings.TrimSpace(k.run("create", "token", "keeper", "-n", "mine"))
+	bare := bareClient(t, g)
+	if code, body := bare.send(http.MethodDelete, "/apis/audit.gatehouse.dev/v1alpha1/auditsinks", http.Header{"Authorization": {"Bearer " + token}}, nil); code != http.StatusForbidden || !strings.Contains(string(body), "may not read the record") {
+		t.Errorf("all sinks deleted at once: %d %s", code, body)
+	}
+	k.run("get", "auditsink", "theirs")
 	// A tenant's receiver on this machine is refused.
 	k.feed("apiVersion: audit.gatehouse.dev/v1alpha1\nkind: AuditSink\nmetadata: {name: near}\nspec:\n  webhook: {url: \""+g.URL+"/\"}\n  scope: {namespaces: [mine]}\n", "apply", "-f", "-")
 	k.run("create", "serviceaccount", "marker", "-n", "mine")

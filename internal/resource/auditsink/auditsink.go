@@ -33,11 +33,18 @@ const (
 
 // Check refuses a sink that its author may not write: one that sees what the
 // author may not, or names a secret that the author may not read. old is nil
-// on creation. It returns an error of package fault.
+// on creation, sink on deletion. It returns an error of package fault.
 type Check func(ctx context.Context, author resource.Caller, sink, old *auditapi.AuditSink) error
 
 // New describes audit sinks.
 func New(check Check) resource.Kind {
+	var checkDelete func(context.Context, resource.Caller, *auditapi.AuditSink) error
+	if check != nil {
+		// Whoever may not read what a sink passes on may not end it either.
+		checkDelete = func(ctx context.Context, author resource.Caller, s *auditapi.AuditSink) error {
+			return check(ctx, author, nil, s)
+		}
+	}
 	return resource.Definition[*auditapi.AuditSink]{
 		Names: resource.Names{
 			GroupVersion: auditapi.GroupVersion,
@@ -63,8 +70,9 @@ func New(check Check) resource.Kind {
 				s.Generation++
 			}
 		},
-		Validate: validate,
-		Check:    check,
+		Validate:    validate,
+		Check:       check,
+		CheckDelete: checkDelete,
 		Columns: []resource.Column[*auditapi.AuditSink]{
 			{Name: "Type", Description: "How it is passed on.", Value: func(s *auditapi.AuditSink) any { return kinds(&s.Spec) }},
 			{Name: "Scope", Description: "What of the record.", Value: func(s *auditapi.AuditSink) any { return scope(&s.Spec) }},
