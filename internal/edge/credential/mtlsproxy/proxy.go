@@ -113,6 +113,7 @@ func New(cfg Config) (*Proxy, error) {
 	p.server = &http.Server{
 		Handler:           p.guard(reverse),
 		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    1 << 20,
 		ErrorLog:          errorLog,
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}},
