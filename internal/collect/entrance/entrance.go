@@ -94,10 +94,11 @@ func (e *Entrance) Open(r *http.Request, kind auditapi.AuditSourceKind, site str
 	case len(r.Header["Authorization"]) > 0:
 		// A writer is recognised by its certificate and by nothing else.
 		err = fault.New(fault.Unauthenticated, "a token came with a certificate")
-	case impersonates(r.Header):
-		err = fault.New(fault.Denied, "a writer cannot impersonate")
 	default:
 		v.Writer, err = e.Sources.Admit(r.Context(), peer, kind)
+	}
+	if err == nil && impersonates(r.Header) {
+		err = fault.New(fault.Denied, "a writer cannot impersonate")
 	}
 	if err == nil && v.Site != site {
 		err = fault.Newf(fault.Denied, "%q may use only the doors of its own site", v.User())
