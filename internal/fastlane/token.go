@@ -26,9 +26,17 @@ func (t *turn) tokenReview() int {
 	if code, ok := t.enter(&createTokenReview, &tokenReviews); !ok {
 		return code
 	}
-	var review authenticationv1.TokenReview
-	if !t.body(maxReviewBody) || !utf8.ValidString(t.read) ||
-		decodeReview(t.read, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil || review.Spec.Token == "" {
+	if !t.body(maxReviewBody) || !utf8.ValidString(t.read) {
+		return toFrame
+	}
+	review, quick := quickTokenReview(t.read)
+	if !quick {
+		review = authenticationv1.TokenReview{}
+		if decodeReview(t.read, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil {
+			return toFrame
+		}
+	}
+	if review.Spec.Token == "" {
 		return toFrame
 	}
 	status, err := t.lane.Reviews.Token(t.ctx, &review.Spec)
@@ -38,6 +46,9 @@ func (t *turn) tokenReview() int {
 	t.describeToken(&status)
 	t.bodies = true
 	review.Status = status
+	if quick {
+		return t.answer(http.StatusCreated, func(_ *turn, b []byte) []byte { return appendTokenReview(b, &review) })
+	}
 	return t.answerObject(http.StatusCreated, &review)
 }
 
