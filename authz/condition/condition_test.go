@@ -167,3 +167,26 @@ func BenchmarkHolds(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkDecideUnderCondition is a whole decision of which one policy with a
+// condition is a part.
+func BenchmarkDecideUnderCondition(b *testing.B) {
+	c, err := environment(b).Compile(`request.user.startsWith("alice") && "ops" in request.groups && request.time.getHours() < 18`)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := authz.New().Update(func(t *authz.Tx) {
+		t.PutPolicy(authz.Policy{Name: "p", Effect: authz.Allow, Sites: []string{"*"}, Condition: c,
+			Subjects: []authz.PolicySubject{{Subject: authz.Subject{Kind: authz.User, Name: "alice"}}},
+			Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}})
+	})
+	q := request()
+	q.Subresource = ""
+	if !s.Decide(q).Allowed() {
+		b.Fatal("not allowed")
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Decide(q)
+	}
+}
