@@ -188,9 +188,9 @@ func TestJournalUpload(t *testing.T) {
 	finish(t, startUpload(t, url, dir, "source", files, state), 0)
 	expect(all)
 	// The sender as it runs on a host, which waits for more.
-	startUpload(t, url, dir, "source", files, state, "--follow=yes")
 	journalFile(t, filepath.Join(files, "c.journal"), exportFormat("web-1", all+1, began.Add(time.Minute), fmt.Sprint("entry ", all+1)))
-	inRecord(t, "an entry that is written while the sender waits", func() bool {
+	startUpload(t, url, dir, "source", files, state, "--follow=yes")
+	inRecord(t, "an entry of a sender that goes on to wait", func() bool {
 		return collected(t, g, "web-1.example")[fmt.Sprint("entry ", all+1)] == 1
 	})
 
