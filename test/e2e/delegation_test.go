@@ -53,7 +53,9 @@ func TestDelegation(t *testing.T) {
 	}
 	user := func(name string) string { return "system:serviceaccount:" + ns + ":" + name }
 	k.run("create", "role", "reader", "-n", ns, "--verb=get", "--resource=configmaps")
-	grant := func() { k.run("create", "rolebinding", "alice-reads", "-n", ns, "--role=reader", "--serviceaccount="+ns+":alice") }
+	grant := func() {
+		k.run("create", "rolebinding", "alice-reads", "-n", ns, "--role=reader", "--serviceaccount="+ns+":alice")
+	}
 	grant()
 	reads := func(name, what string) bool {
 		code, _ := clients[name].send(http.MethodGet, "/api/v1/namespaces/"+ns+"/configmaps/"+what, clients[name].header, nil)

@@ -81,7 +81,7 @@ func TestKubectlReads(t *testing.T) {
 			"kind,tier!=one":          "",
 			"!kind,tier notin (zero)": "configmap/plain\n",
 		} {
-			got := strings.ReplaceAll(k.run("get", "cm", "-n", "reads", "-l", selector, "-o", "name"), "configmap/kube-root-ca.crt\n", "")
+			got := strings.ReplaceAll(k.run("get", "cm", "-n", "reads", "-l", selector, "-o", "name"), "configmap/"+publishedCA+"\n", "")
 			if got != want {
 				t.Errorf("selector %q: %q, want %q", selector, got, want)
 			}
