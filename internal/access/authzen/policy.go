@@ -68,8 +68,8 @@ func (p Policy) allows(ctx context.Context, e *Evaluation) (bool, error) {
 }
 
 // SearchSubjects answers a subject search: the subjects of the asked type that
-// grants name and that may do it. Members of groups are not known here; ask for
-// the type group to find those.
+// grants name and that may do it. Of groups the service accounts are known; ask
+// for the type group to find the others.
 func (p Policy) SearchSubjects(ctx context.Context, s *Search) (Results[Entity], error) {
 	q := RequestOf(s.Resource)
 	q.Verb = s.Action.Name
@@ -80,9 +80,20 @@ func (p Policy) SearchSubjects(ctx context.Context, s *Search) (Results[Entity],
 	}
 	found := []Entity{}
 	asked := map[string]bool{}
+	var subjects []authz.Subject
 	for _, h := range holders {
-		e, ok := EntityOf(h.Subject)
-		if !ok || h.Prefix || e.Type != s.Subject.Type || asked[e.ID] {
+		if !h.Prefix && h.Domain == "" {
+			subjects = append(subjects, h.Subject)
+		}
+		subjects = append(subjects, h.Members...)
+	}
+	// A policy for many may say in its condition whom it means.
+	for _, name := range p.Users(q.APIGroup, question.Resource(&q)) {
+		subjects = append(subjects, authz.Subject{Kind: authz.User, Name: name})
+	}
+	for _, subject := range subjects {
+		e, ok := EntityOf(subject)
+		if !ok || e.Type != s.Subject.Type || asked[e.ID] {
 			continue
 		}
 		asked[e.ID] = true

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
@@ -111,5 +112,29 @@ func TestPaginate(t *testing.T) {
 	}
 	if text, err := json.Marshal(empty); err != nil || string(text) != `{"page":{"next_token":"","count":0,"total":0},"results":[]}` {
 		t.Errorf("nothing found: %s %v", text, err)
+	}
+}
+
+// Names that only a condition spells out are found, and put to it.
+func TestSearchByConditions(t *testing.T) {
+	t.Parallel()
+	owners := allow("owners", `request.name in {"101": "ann", '102': 'bob'} && {"101": "ann", "102": "bob"}[request.name] == request.user`, nil, "view", "record")
+	owners.Spec.Subjects = []accessv1alpha1.Subject{{Kind: accessv1alpha1.SubjectUser, NamePrefix: "a"}, {Kind: accessv1alpha1.SubjectUser, NamePrefix: "b"}}
+	p := withPolicies(t, []*accessv1alpha1.AccessPolicy{owners})
+	s, err := authzen.ParseResourceSearch([]byte(`{"subject":{"type":"user","id":"bob"},"action":{"name":"view"},"resource":{"type":"record"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := p.SearchResources(t.Context(), &s)
+	if err != nil || entityIDs(got.Results) != "102" {
+		t.Errorf("%s %v", entityIDs(got.Results), err)
+	}
+	s, err = authzen.ParseSubjectSearch([]byte(`{"subject":{"type":"user"},"action":{"name":"view"},"resource":{"type":"record","id":"101"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err = p.SearchSubjects(t.Context(), &s)
+	if err != nil || entityIDs(got.Results) != "ann" {
+		t.Errorf("%s %v", entityIDs(got.Results), err)
 	}
 }

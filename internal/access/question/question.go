@@ -46,7 +46,8 @@ type Reach struct {
 }
 
 // Mentioned collects the names and verbs by which rules mention a resource,
-// written as in rules, of a group. Names outside of policy are not known here.
+// written as in rules, of a group, and the names that their conditions spell
+// out. Names outside of policy are not known here.
 func (a Asker) Mentioned(group, resource string) Reach {
 	names, verbs := map[string]bool{}, map[string]bool{}
 	visit := func(rule authz.Rule) {
@@ -68,6 +69,9 @@ func (a Asker) Mentioned(group, resource string) Reach {
 		for _, rule := range rbac.Rules(policy.Spec.Rules) {
 			visit(rule)
 		}
+	}
+	for _, name := range a.mentionedIn(group, resource) {
+		names[name] = true
 	}
 	return Reach{Names: slices.Sorted(maps.Keys(names)), Verbs: slices.Sorted(maps.Keys(verbs))}
 }
