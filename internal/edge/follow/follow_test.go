@@ -216,7 +216,7 @@ func TestFollow(t *testing.T) {
 		stop()
 
 		// A restart meanwhile changes nothing.
-		f, stop = openFollower(t, c, dir)
+		f, _ = openFollower(t, c, dir)
 		if !allows(f, "bea") || f.Status().Held.Sequence != 12 {
 			t.Errorf("after a restart: %+v", f.Status())
 		}
