@@ -15,10 +15,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	externaljwt "k8s.io/externaljwt/apis/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/edge/signer"
+	"github.com/gatehouse-dev/gatehouse/internal/edge/unary"
 )
 
 // signerOptions are the flags of signer.
@@ -76,15 +75,10 @@ func serveSigner(ctx context.Context, o signerOptions) error {
 	if err != nil {
 		return &exit{exitNo, err}
 	}
-	srv := grpc.NewServer(grpc.MaxRecvMsgSize(1<<20), grpc.MaxConcurrentStreams(64))
-	externaljwt.RegisterExternalJWTSignerServer(srv, s)
-	go func() {
-		<-ctx.Done()
-		srv.GracefulStop()
-	}()
+	srv := unary.Server{Methods: s.Methods(), Log: log}
 	fmt.Println("ready", o.socket)
 	fmt.Println("issuer", issuer)
-	if err := srv.Serve(listener); err != nil {
+	if err := srv.Serve(ctx, listener); err != nil {
 		return &exit{exitNo, fmt.Errorf("serve: %w", err)}
 	}
 	return nil

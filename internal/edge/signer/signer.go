@@ -23,8 +23,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/timestamppb"
-	externaljwt "k8s.io/externaljwt/apis/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane/signwire"
 )
@@ -40,10 +38,9 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// Signer implements externaljwt.ExternalJWTSignerServer. It is safe for
+// Signer is the service; [Signer.Methods] puts it on a socket. It is safe for
 // concurrent use.
 type Signer struct {
-	externaljwt.UnimplementedExternalJWTSignerServer
 	cfg  Config
 	base string
 
@@ -73,23 +70,23 @@ func New(cfg Config) (*Signer, error) {
 	return &Signer{cfg: cfg, base: strings.TrimSuffix(cfg.Server, "/") + "/sites/" + cfg.Site + "/"}, nil
 }
 
-// Sign has the claims signed by the control plane.
-func (s *Signer) Sign(ctx context.Context, in *externaljwt.SignJWTRequest) (*externaljwt.SignJWTResponse, error) {
-	if len(in.Claims) > maxClaims {
+// sign has the claims signed by the control plane.
+func (s *Signer) sign(ctx context.Context, claims string) (*signwire.SignResponse, error) {
+	if len(claims) > maxClaims {
 		return nil, status.Error(codes.InvalidArgument, "the claims are too large")
 	}
 	// What another issuer would vouch for is refused here already, where its
 	// sender finds the reason.
 	if known := s.known(); known != nil {
-		if err := checkIssuer(in.Claims, known.Issuer); err != nil {
+		if err := checkIssuer(claims, known.Issuer); err != nil {
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
 	}
-	var out signwire.SignResponse
-	if err := s.post(ctx, "sign", signwire.SignRequest{Claims: in.Claims}, &out); err != nil {
+	out := &signwire.SignResponse{}
+	if err := s.post(ctx, "sign", signwire.SignRequest{Claims: claims}, out); err != nil {
 		return nil, err
 	}
-	return &externaljwt.SignJWTResponse{Header: out.Header, Signature: out.Signature}, nil
+	return out, nil
 }
 
 func checkIssuer(claims, issuer string) error {
@@ -109,29 +106,6 @@ func checkIssuer(claims, issuer string) error {
 	return nil
 }
 
-// FetchKeys returns the site's keys, or those last known while the control
-// plane is away; their time tells.
-func (s *Signer) FetchKeys(ctx context.Context, _ *externaljwt.FetchKeysRequest) (*externaljwt.FetchKeysResponse, error) {
-	set, err := s.keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := &externaljwt.FetchKeysResponse{DataTimestamp: timestamppb.New(set.At), RefreshHintSeconds: int64(s.cfg.Refresh / time.Second)}
-	for _, k := range set.Keys {
-		out.Keys = append(out.Keys, &externaljwt.Key{KeyId: k.ID, Key: k.Key})
-	}
-	return out, nil
-}
-
-// Metadata returns the cap on the lifetime of tokens.
-func (s *Signer) Metadata(ctx context.Context, _ *externaljwt.MetadataRequest) (*externaljwt.MetadataResponse, error) {
-	set, err := s.keys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &externaljwt.MetadataResponse{MaxTokenExpirationSeconds: set.MaxLifetimeSeconds}, nil
-}
-
 // Issuer asks for the iss that the site's tokens must have.
 func (s *Signer) Issuer(ctx context.Context) (string, error) {
 	set, err := s.keys(ctx)
@@ -147,6 +121,8 @@ func (s *Signer) known() *signwire.KeysResponse {
 	return s.last
 }
 
+// keys returns the site's keys, or those last known while the control plane is
+// away; their time tells.
 func (s *Signer) keys(ctx context.Context) (*signwire.KeysResponse, error) {
 	set := &signwire.KeysResponse{}
 	err := s.post(ctx, "keys", struct{}{}, set)
