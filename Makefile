@@ -7,11 +7,8 @@
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-# Without the tag a template engine that nothing uses keeps every method of every
-# type in the program: a third of its size.
 build: ## bin/gatehouse and bin/gatehouse-edge
-	go build -o bin/ ./cmd/gatehouse
-	go build -tags grpcnotrace -o bin/ ./cmd/gatehouse-edge
+	go build -o bin/ ./cmd/gatehouse ./cmd/gatehouse-edge
 
 run: ## build and start the control plane with everything embedded
 	@scripts/run
