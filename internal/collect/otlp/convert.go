@@ -26,9 +26,28 @@ const (
 // rejection says why a record is not taken, "" for one that is.
 type rejection string
 
+// origin is a resource in the form in which each of its records has it. It is
+// made once: a request may have many records of a large resource.
+type origin struct {
+	host    string
+	deep    bool
+	object  []byte // nil for one without attributes
+	dropped string
+	length  int
+}
+
+func originOf(r *resourcev1.Resource) *origin {
+	list := r.GetAttributes()
+	out := &origin{host: host(r), deep: !shallowAll(list, maxDepth), length: len(list)}
+	if len(list) > 0 && !out.deep {
+		out.object, out.dropped = objectOf("resource", list)
+	}
+	return out
+}
+
 // entryOf gives a log record the form in which it is recorded.
-func entryOf(resource *resourcev1.Resource, scope *commonv1.InstrumentationScope, r *logsv1.LogRecord) (*collect.Entry, rejection) {
-	out := &collect.Entry{Kind: kind, Host: host(resource)}
+func entryOf(from *origin, scope *commonv1.InstrumentationScope, r *logsv1.LogRecord) (*collect.Entry, rejection) {
+	out := &collect.Entry{Kind: kind, Host: from.host}
 	nanos := r.GetTimeUnixNano()
 	if nanos == 0 {
 		nanos = r.GetObservedTimeUnixNano()
@@ -42,7 +61,7 @@ func entryOf(resource *resourcev1.Resource, scope *commonv1.InstrumentationScope
 	if len(r.GetTraceId()) != 0 && len(r.GetTraceId()) != 16 || len(r.GetSpanId()) != 0 && len(r.GetSpanId()) != 8 {
 		return nil, "a trace or span id has a wrong length"
 	}
-	if !shallow(r.GetBody(), maxDepth) || !shallowAll(r.GetAttributes(), maxDepth) || !shallowAll(resource.GetAttributes(), maxDepth) {
+	if !shallow(r.GetBody(), maxDepth) || !shallowAll(r.GetAttributes(), maxDepth) || from.deep {
 		return nil, rejection("values are nested deeper than " + strconv.Itoa(maxDepth))
 	}
 	var b collect.Body
@@ -70,8 +89,13 @@ func entryOf(resource *resourcev1.Resource, scope *commonv1.InstrumentationScope
 		object, _ := s.Close()
 		b.JSON("scope", object)
 	}
-	attributes(&b, "resource", resource.GetAttributes())
-	attributes(&b, "attributes", r.GetAttributes())
+	if from.object != nil {
+		attributes(&b, "resource", from.object, from.dropped, from.length)
+	}
+	if list := r.GetAttributes(); len(list) > 0 {
+		object, dropped := objectOf("attributes", list)
+		attributes(&b, "attributes", object, dropped, len(list))
+	}
 	out.Body, out.Dropped = b.Close()
 	return out, ""
 }
@@ -82,15 +106,13 @@ func text(b *collect.Body, name, value string) {
 	}
 }
 
-// attributes adds an object of attributes. Of one name the first counts.
-func attributes(b *collect.Body, name string, list []*commonv1.KeyValue) {
-	if len(list) == 0 {
-		return
-	}
+// objectOf returns an object of attributes, called name, and what it lacks. Of
+// one name the first counts.
+func objectOf(name string, list []*commonv1.KeyValue) (object []byte, dropped string) {
 	var inner collect.Body
 	for i, kv := range list {
 		if i == maxAttributes {
-			b.Drop(name, int64(len(list)))
+			inner.Drop(name, int64(len(list)))
 			break
 		}
 		if s, ok := kv.GetValue().GetValue().(*commonv1.AnyValue_StringValue); ok {
@@ -99,9 +121,13 @@ func attributes(b *collect.Body, name string, list []*commonv1.KeyValue) {
 		}
 		inner.JSON(kv.GetKey(), appendValue(nil, kv.GetValue()))
 	}
-	object, dropped := inner.Close()
+	return inner.Close()
+}
+
+// attributes adds what objectOf returned of a list of attributes.
+func attributes(b *collect.Body, name string, object []byte, dropped string, length int) {
 	if dropped != "" {
-		b.Drop(name+"."+dropped, int64(len(list)))
+		b.Drop(name+"."+dropped, int64(length))
 	}
 	b.JSON(name, object)
 }

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,9 +31,16 @@ const (
 
 	// maxBody bounds a request, compressed and not.
 	maxBody = 4 << 20
-	// maxReading is how many requests are read at once: decoded, one may be
-	// many times its size.
-	maxReading  = 8
+	// maxReading and maxReadingOfSite are how many requests are read at once:
+	// one site that sends slowly must not shut out the others.
+	maxReading       = 64
+	maxReadingOfSite = 8
+	// maxDecoding is how many are decoded and recorded at once: decoded, one may
+	// be many times its size.
+	maxDecoding = 4
+	// maxRecorded bounds what is recorded of a request, in bytes of JSON: every
+	// record repeats its resource.
+	maxRecorded = 32 << 20
 	bodyTimeout = 30 * time.Second
 
 	mediaProtobuf = "application/x-protobuf"
@@ -42,11 +50,38 @@ const (
 // Door takes requests. It is safe for concurrent use; [New] makes one.
 type Door struct {
 	entrance *entrance.Entrance
-	slots    chan struct{}
+	decoding chan struct{}
+
+	mu      sync.Mutex // guards the rest
+	all     int
+	reading map[string]int // by site
 }
 
 // New returns a door.
-func New(e *entrance.Entrance) *Door { return &Door{e, make(chan struct{}, maxReading)} }
+func New(e *entrance.Entrance) *Door {
+	return &Door{entrance: e, decoding: make(chan struct{}, maxDecoding), reading: map[string]int{}}
+}
+
+// enter takes a place to read.
+func (d *Door) enter(site string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all >= maxReading || d.reading[site] >= maxReadingOfSite {
+		return false
+	}
+	d.all++
+	d.reading[site]++
+	return true
+}
+
+func (d *Door) leave(site string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all--
+	if d.reading[site]--; d.reading[site] == 0 {
+		delete(d.reading, site)
+	}
+}
 
 // Serve answers an export for a site, whose name stands in the path.
 func (d *Door) Serve(w http.ResponseWriter, r *http.Request, site string) {
@@ -66,24 +101,28 @@ func (d *Door) Serve(w http.ResponseWriter, r *http.Request, site string) {
 		fail(w, r, http.StatusUnsupportedMediaType, fault.New(fault.Invalid, "the body must be "+mediaProtobuf+" or "+mediaJSON))
 		return
 	}
-	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
-	default:
+	if !d.enter(site) {
 		fail(w, r, http.StatusTooManyRequests, fault.New(fault.Exhausted, "too many requests are being read; try again"))
 		return
 	}
+	defer d.leave(site)
 	body, code, err := read(w, r)
 	if err != nil {
 		visit.Refuse(r, err)
 		fail(w, r, code, err)
 		return
 	}
+	select {
+	case d.decoding <- struct{}{}:
+		defer func() { <-d.decoding }()
+	case <-r.Context().Done():
+		return
+	}
 	var in collectorv1.ExportLogsServiceRequest
 	if media == mediaJSON {
 		err = decodeJSON(body, &in)
 	} else {
-		err = proto.Unmarshal(body, &in)
+		err = decodeProtobuf(body, &in)
 	}
 	if err != nil {
 		err = fault.New(fault.Invalid, "the body is not an ExportLogsServiceRequest")
@@ -108,14 +147,16 @@ func (d *Door) take(ctx context.Context, visit *entrance.Visit, in *collectorv1.
 		rejected int64
 		why      rejection
 		place    int
+		size     int
 	)
 	for _, rl := range in.GetResourceLogs() {
+		from := originOf(rl.GetResource())
 		for _, sl := range rl.GetScopeLogs() {
 			for _, record := range sl.GetLogRecords() {
 				if place++; place > audit.MaxBatchEvents {
 					return nil, fault.Newf(fault.Invalid, "more than %d log records", audit.MaxBatchEvents)
 				}
-				e, no := entryOf(rl.GetResource(), sl.GetScope(), record)
+				e, no := entryOf(from, sl.GetScope(), record)
 				if no != "" {
 					rejected, why = rejected+1, no
 					continue
@@ -123,6 +164,9 @@ func (d *Door) take(ctx context.Context, visit *entrance.Visit, in *collectorv1.
 				if e.ID = id(place); e.At.IsZero() {
 					// Without a time two that are alike may well be two.
 					e.ID = uuid.NewString()
+				}
+				if size += len(e.Body); size > maxRecorded {
+					return nil, fault.Newf(fault.Invalid, "the records of one request, each with its resource, take more than %d bytes", maxRecorded)
 				}
 				entries = append(entries, e)
 			}

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,9 @@ import (
 // and spans: those are hexadecimal (OTLP specification, "JSON Protobuf
 // Encoding"). Unknown fields pass, as it demands.
 func decodeJSON(body []byte, in *collectorv1.ExportLogsServiceRequest) error {
+	if bytes.Count(body, []byte("{")) > maxMessages { // each message has one
+		return errTooMany
+	}
 	fixed, err := base64IDs(body, []string{"resourceLogs", "scopeLogs", "logRecords"})
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package otlp
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +15,12 @@ import (
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	logsv1 "go.opentelemetry.io/proto/otlp/logs/v1"
 	resourcev1 "go.opentelemetry.io/proto/otlp/resource/v1"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
 // request is one in OTLP's JSON, with everything in it that a record can have.
@@ -44,7 +49,7 @@ func TestEntry(t *testing.T) {
 	}
 	for _, r := range []*collectorv1.ExportLogsServiceRequest{&in, &again} {
 		rl := r.ResourceLogs[0]
-		e, no := entryOf(rl.Resource, rl.ScopeLogs[0].Scope, rl.ScopeLogs[0].LogRecords[0])
+		e, no := entryOf(originOf(rl.Resource), rl.ScopeLogs[0].Scope, rl.ScopeLogs[0].LogRecords[0])
 		if no != "" || string(e.Body) != want || e.Host != "web-1" || !e.At.Equal(time.Unix(1767323045, 1)) || e.Dropped != "" {
 			t.Errorf("%s\n%+v", no, e)
 			t.Errorf("got  %s\nwant %s", e.Body, want)
@@ -88,14 +93,14 @@ func TestRejected(t *testing.T) {
 		"deeper": {Body: nested(33)},
 		"nested": {Attributes: []*commonv1.KeyValue{{Key: "a", Value: nested(40)}}},
 	} {
-		if _, no := entryOf(nil, nil, r); !strings.Contains(string(no), want) {
+		if _, no := entryOf(originOf(nil), nil, r); !strings.Contains(string(no), want) {
 			t.Errorf("%s: %q", want, no)
 		}
 	}
-	if _, no := entryOf(nil, nil, &logsv1.LogRecord{Body: nested(31)}); no != "" {
+	if _, no := entryOf(originOf(nil), nil, &logsv1.LogRecord{Body: nested(31)}); no != "" {
 		t.Errorf("%q", no)
 	}
-	if e, no := entryOf(nil, nil, &logsv1.LogRecord{Attributes: []*commonv1.KeyValue{{Key: "nan", Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_DoubleValue{DoubleValue: math.NaN()}}}}}); no != "" || string(e.Body) != `{"attributes":{"nan":"NaN"}}` {
+	if e, no := entryOf(originOf(nil), nil, &logsv1.LogRecord{Attributes: []*commonv1.KeyValue{{Key: "nan", Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_DoubleValue{DoubleValue: math.NaN()}}}}}); no != "" || string(e.Body) != `{"attributes":{"nan":"NaN"}}` {
 		t.Errorf("%q %s", no, e.Body)
 	}
 }
@@ -117,7 +122,7 @@ func TestBounds(t *testing.T) {
 		"a list of 1 MB":         {Attributes: []*commonv1.KeyValue{{Key: "a", Value: &commonv1.AnyValue{Value: &commonv1.AnyValue_ArrayValue{ArrayValue: &commonv1.ArrayValue{Values: []*commonv1.AnyValue{value(long)}}}}}}},
 		"a severity text of 1MB": {SeverityText: long},
 	} {
-		e, no := entryOf(&resourcev1.Resource{Attributes: many}, nil, r)
+		e, no := entryOf(originOf(&resourcev1.Resource{Attributes: many}), nil, r)
 		if no != "" {
 			t.Fatal(no)
 		}
@@ -142,13 +147,13 @@ func FuzzRequest(f *testing.F) {
 	f.Add(wire, false)
 	f.Fuzz(func(t *testing.T, body []byte, isJSON bool) {
 		var in collectorv1.ExportLogsServiceRequest
-		if isJSON && decodeJSON(body, &in) != nil || !isJSON && proto.Unmarshal(body, &in) != nil {
+		if isJSON && decodeJSON(body, &in) != nil || !isJSON && decodeProtobuf(body, &in) != nil {
 			return
 		}
 		for _, rl := range in.GetResourceLogs() {
 			for _, sl := range rl.GetScopeLogs() {
 				for _, r := range sl.GetLogRecords() {
-					e, no := entryOf(rl.GetResource(), sl.GetScope(), r)
+					e, no := entryOf(originOf(rl.GetResource()), sl.GetScope(), r)
 					if no != "" {
 						continue
 					}
@@ -161,4 +166,78 @@ func FuzzRequest(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A small request does not become large: neither by empty messages, nor by a
+// resource that all of many records repeat.
+func TestAmplification(t *testing.T) {
+	t.Parallel()
+	// wrap makes a field 1 or 2 of what is in it.
+	wrap := func(number protowire.Number, in []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), in)
+	}
+	empty := func(number protowire.Number, n int) []byte { return bytes.Repeat(wrap(number, nil), n) }
+	for name, body := range map[string][]byte{
+		"records":             wrap(1, wrap(2, empty(2, 1<<20))),
+		"attributes":          wrap(1, wrap(2, wrap(2, empty(6, 1<<20)))),
+		"resource attributes": wrap(1, wrap(1, empty(1, 1<<20))),
+		"resources":           empty(1, 1<<20),
+	} {
+		var in collectorv1.ExportLogsServiceRequest
+		if err := decodeProtobuf(body, &in); !errors.Is(err, errTooMany) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	many := `{"resourceLogs":[{"scopeLogs":[{"logRecords":[` + strings.Repeat(`{},`, 1<<20) + `{}]}]}]}`
+	if err := decodeJSON([]byte(many), &collectorv1.ExportLogsServiceRequest{}); !errors.Is(err, errTooMany) {
+		t.Errorf("JSON: %v", err)
+	}
+	deep := []byte(nil)
+	for range 200_000 / 4 {
+		deep = append(wrap(5, wrap(1, nil)), deep...)
+	}
+	if err := decodeProtobuf(wrap(1, wrap(2, wrap(2, wrap(5, deep)))), &collectorv1.ExportLogsServiceRequest{}); err != nil {
+		t.Errorf("many values: %v", err)
+	}
+
+	var attributes []*commonv1.KeyValue
+	for i := range 10 {
+		attributes = append(attributes, &commonv1.KeyValue{Key: fmt.Sprint(i), Value: value(strings.Repeat("x", 4<<10))})
+	}
+	records := make([]*logsv1.LogRecord, audit.MaxBatchEvents)
+	for i := range records {
+		records[i] = &logsv1.LogRecord{}
+	}
+	in := &collectorv1.ExportLogsServiceRequest{ResourceLogs: []*logsv1.ResourceLogs{{
+		Resource: &resourcev1.Resource{Attributes: attributes}, ScopeLogs: []*logsv1.ScopeLogs{{LogRecords: records}},
+	}}}
+	// Refused before anything is recorded, for which there is nobody here.
+	if _, err := New(nil).take(t.Context(), nil, in, strconv.Itoa); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("%v", err)
+	}
+}
+
+// A site that reads slowly leaves places for the others.
+func TestPlacesOfSites(t *testing.T) {
+	t.Parallel()
+	d := New(nil)
+	for range maxReadingOfSite {
+		if !d.enter("blue") {
+			t.Fatal("no place")
+		}
+	}
+	if d.enter("blue") || !d.enter("green") {
+		t.Error("the places of a site are not its own")
+	}
+	d.leave("blue")
+	if !d.enter("blue") {
+		t.Error("a place is not given back")
+	}
+	for range maxReadingOfSite {
+		d.leave("blue")
+	}
+	d.leave("green")
+	if d.all != 0 || len(d.reading) != 0 {
+		t.Errorf("%d %v", d.all, d.reading)
+	}
 }
