@@ -16,6 +16,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -35,8 +36,15 @@ const (
 	StaleAfter = time.Minute
 	// confirmEvery bounds how often a confirmation is written.
 	confirmEvery = 10 * time.Second
-	// maxSite bounds what is kept of one site, in bytes as stored.
+	// maxSite bounds what is kept of one site, in bytes as stored, and maxOpen
+	// once it is unpacked: what is alike packs to a thousandth.
 	maxSite = 32 << 20
+	maxOpen = 64 << 20
+	// A site may write all that is kept of it at once, and then writeRate bytes a
+	// second: the store keeps old values for minutes. Each write counts
+	// writeCost more.
+	writeRate = 256 << 10
+	writeCost = 4 << 10
 	// maxValue bounds one group as stored, and maxGroup once it is unpacked.
 	maxValue = 256 << 10
 	maxGroup = 8 << 20
@@ -62,15 +70,20 @@ type Registry struct {
 type site struct {
 	graph *nodegraph.Graph
 
-	mu        sync.Mutex       // guards the rest
-	groups    map[string]group // by name
-	size      int
-	confirmed time.Time
+	writing sync.Mutex // held while a group is weighed and written
+
+	mu         sync.Mutex       // guards the rest
+	groups     map[string]group // by name
+	size, open int              // of all groups: as stored, and unpacked
+	confirmed  time.Time
+	spent      float64 // of what may be written at once, at a time
+	spentAt    time.Time
 }
 
 type group struct {
 	digest  string
 	size    int
+	open    int
 	objects []nodegraph.Object
 }
 
@@ -155,7 +168,19 @@ func (r *Registry) Accept(ctx context.Context, name string, p *objectwire.Post) 
 func (r *Registry) put(ctx context.Context, name string, s *site, g *objectwire.Group) error {
 	g.Sort()
 	full := name + "/" + g.Name
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	if len(g.Sources) == 0 {
+		s.mu.Lock()
+		_, known := s.groups[g.Name]
+		s.mu.Unlock()
+		if !known {
+			// Or known only to another replica: the next inventory tells.
+			return nil
+		}
+		if err := s.spend(r.now(), 0); err != nil {
+			return err
+		}
 		if err := r.store.Remove(ctx, full); err != nil {
 			return fmt.Errorf("forget objects of site: %w", err)
 		}
@@ -163,19 +188,22 @@ func (r *Registry) put(ctx context.Context, name string, s *site, g *objectwire.
 		return nil
 	}
 	s.mu.Lock()
-	known, count, size := s.groups[g.Name], len(s.groups), s.size
+	known, count, size, open := s.groups[g.Name], len(s.groups), s.size, s.open
 	s.mu.Unlock()
 	if known.digest == g.Digest() {
 		return nil
 	}
-	value, err := pack(g)
+	value, unpacked, err := pack(g)
 	switch {
 	case err != nil:
 		return err
 	case len(value) > maxValue:
 		return fault.Newf(fault.Exhausted, "%s: has %d bytes packed, at most %d fit", g.Name, len(value), maxValue)
-	case known.digest == "" && count >= objectwire.MaxGroups || size-known.size+len(value) > maxSite:
+	case known.digest == "" && count >= objectwire.MaxGroups || size-known.size+len(value) > maxSite || open-known.open+unpacked > maxOpen:
 		return fault.Newf(fault.Exhausted, "site %q has more objects than are kept of one", name)
+	}
+	if err := s.spend(r.now(), len(value)); err != nil {
+		return err
 	}
 	if err := r.store.Put(ctx, full, value); err != nil {
 		return fmt.Errorf("keep objects of site: %w", err)
@@ -183,6 +211,21 @@ func (r *Registry) put(ctx context.Context, name string, s *site, g *objectwire.
 	// Applied here at once, so that this replica answers from what it took;
 	// the others, and this one again, hear of it from the store.
 	r.Apply(full, value)
+	return nil
+}
+
+// spend counts a write of a site against what it may write.
+func (s *site) spend(now time.Time, size int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := now.Sub(s.spentAt).Seconds(); d > 0 {
+		s.spent = max(0, s.spent-d*writeRate)
+	}
+	s.spentAt = now
+	if s.spent > maxSite {
+		return fault.New(fault.Exhausted, "objects of this site change too fast to be kept; try again")
+	}
+	s.spent += float64(size + writeCost)
 	return nil
 }
 
@@ -237,14 +280,16 @@ func (r *Registry) Reset(all map[string][]byte) {
 // apply is called with mu held.
 func (s *site) apply(name string, value []byte) {
 	var g objectwire.Group
+	old, open := s.groups[name], 0
 	if value != nil {
 		var err error
-		if g, err = unpack(value); err != nil || g.Name != name {
-			g, value = objectwire.Group{}, nil
+		if g, open, err = unpack(value); err != nil || g.Name != name || s.open-old.open+open > 2*maxOpen {
+			// Replicas that take at once may together take more than one would:
+			// there is room for that, and for no more.
+			g, value, open = objectwire.Group{}, nil, 0
 		}
 	}
-	old := s.groups[name]
-	next := group{size: len(value)}
+	next := group{size: len(value), open: open}
 	node, _ := (&objectwire.Group{Name: name}).Node()
 	keep := make(map[nodegraph.Object]bool, len(g.Sources))
 	for i := range g.Sources {
@@ -265,6 +310,7 @@ func (s *site) apply(name string, value []byte) {
 		}
 	}
 	s.size += next.size - old.size
+	s.open += next.open - old.open
 	if value == nil {
 		delete(s.groups, name)
 		return
@@ -359,32 +405,39 @@ func (r *Registry) Forget(ctx context.Context, name string) error {
 	return nil
 }
 
-func pack(g *objectwire.Group) ([]byte, error) {
+// pack returns a group as it is stored, and its size before.
+func pack(g *objectwire.Group) ([]byte, int, error) {
+	data, err := json.Marshal(g)
+	if err != nil {
+		return nil, 0, fmt.Errorf("pack objects of site: %w", err)
+	}
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	if err := json.NewEncoder(w).Encode(g); err != nil {
-		return nil, fmt.Errorf("pack objects of site: %w", err)
+	_, err = w.Write(data)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, 0, fmt.Errorf("pack objects of site: %w", err)
 	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("pack objects of site: %w", err)
-	}
-	return b.Bytes(), nil
+	return b.Bytes(), len(data), nil
 }
 
-func unpack(value []byte) (g objectwire.Group, err error) {
+// unpack is the reverse of pack.
+func unpack(value []byte) (g objectwire.Group, size int, err error) {
 	r, err := gzip.NewReader(bytes.NewReader(value))
 	if err != nil {
-		return g, fmt.Errorf("unpack objects of site: %w", err)
+		return g, 0, fmt.Errorf("unpack objects of site: %w", err)
 	}
 	data, err := io.ReadAll(io.LimitReader(r, maxGroup+1))
-	if err != nil || len(data) > maxGroup {
-		return g, fmt.Errorf("unpack objects of site: %d bytes, %w", len(data), err)
+	if err != nil {
+		return g, 0, fmt.Errorf("unpack objects of site: %w", err)
+	}
+	if len(data) > maxGroup {
+		return g, 0, fmt.Errorf("unpack objects of site: more than %d bytes", maxGroup)
 	}
 	if err := json.Unmarshal(data, &g); err != nil {
-		return g, fmt.Errorf("unpack objects of site: %w", err)
+		return g, 0, fmt.Errorf("unpack objects of site: %w", err)
 	}
 	if err := (&objectwire.Post{Groups: []objectwire.Group{g}}).Check(); err != nil {
-		return g, err
+		return g, 0, err
 	}
-	return g, nil
+	return g, len(data), nil
 }

@@ -17,10 +17,11 @@ import (
 
 // memory is a store.
 type memory struct {
-	mu     sync.Mutex
-	values map[string][]byte
-	writes int
-	down   bool
+	mu       sync.Mutex
+	values   map[string][]byte
+	writes   int
+	removals int
+	down     bool
 }
 
 func (m *memory) Put(_ context.Context, name string, value []byte) error {
@@ -36,6 +37,7 @@ func (m *memory) Put(_ context.Context, name string, value []byte) error {
 func (m *memory) Remove(_ context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.removals++
 	maps.DeleteFunc(m.values, func(k string, _ []byte) bool {
 		return k == name || strings.HasSuffix(name, "/") && strings.HasPrefix(k, name)
 	})
@@ -255,6 +257,72 @@ func TestBounds(t *testing.T) {
 	}
 	if len(w.store.values) != 0 {
 		t.Errorf("kept %d values", len(w.store.values))
+	}
+}
+
+// large is a group of about 3 MB that packs to a few kilobytes.
+func large(node string) objectwire.Group {
+	g := group(node)
+	needs := make([]string, 400)
+	for i := range needs {
+		needs[i] = fmt.Sprintf("Secret/ns/s%d", i)
+	}
+	for i := range 500 {
+		g.Sources = append(g.Sources, pod(fmt.Sprint("p", i), needs...))
+	}
+	return g
+}
+
+// What packs well does not take more memory than what does not, neither here
+// nor in a replica that reads it later.
+func TestSiteIsBoundedUnpacked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.r.Load("blue", 10<<20, 10<<20)
+	var refused error
+	for i := 0; i < 10 && refused == nil; i++ {
+		_, refused = w.r.Accept(t.Context(), "blue", &objectwire.Post{Groups: []objectwire.Group{large(fmt.Sprint("x", i))}})
+	}
+	if fault.KindOf(refused) != fault.Exhausted || len(w.store.values) < 2 {
+		t.Fatalf("%d groups, then %v", len(w.store.values), refused)
+	}
+	if _, err := w.r.Accept(t.Context(), "green", &objectwire.Post{Groups: []objectwire.Group{large("x")}}); err != nil {
+		t.Errorf("another site: %v", err)
+	}
+	// A group that is known may be replaced, and one that goes makes room.
+	again := large("x0")
+	again.Sources[0].Name = "other"
+	for _, g := range []objectwire.Group{again, group("x1"), large("y")} {
+		if _, err := w.r.Accept(t.Context(), "blue", &objectwire.Post{Groups: []objectwire.Group{g}}); err != nil {
+			t.Errorf("%s: %v", g.Name, err)
+		}
+	}
+}
+
+// The store is not flooded with changes, nor with removals of nothing.
+func TestSiteThatFloods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	post := func(i int) error {
+		_, err := w.r.Accept(t.Context(), "blue", &objectwire.Post{Groups: []objectwire.Group{group("a", pod(fmt.Sprint("p", i)))}})
+		return err
+	}
+	w.r.Load("blue", 1<<20, 1<<20)
+	var err error
+	writes := 0
+	for ; err == nil && writes < 2_000; writes++ {
+		err = post(writes)
+	}
+	if fault.KindOf(err) != fault.Exhausted {
+		t.Fatalf("%d writes at once: %v", writes, err)
+	}
+	w.now = w.now.Add(time.Second)
+	if err := post(writes + 1); err != nil {
+		t.Errorf("a second later: %v", err)
+	}
+	removed := w.store.removals
+	if _, err := w.r.Accept(t.Context(), "green", &objectwire.Post{Groups: []objectwire.Group{group("a"), group("b")}}); err != nil || w.store.removals != removed {
+		t.Errorf("removals of nothing reach the store: %v", err)
 	}
 }
 
