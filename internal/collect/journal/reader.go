@@ -22,7 +22,7 @@ const (
 	maxData   = 768 << 20 // bytes of a field's value
 	// maxEntry bounds the fields of one entry together.
 	maxEntry = 1 << 30
-	// maxKept is what is held of the values of one entry.
+	// maxKept is what is held of the values of one entry, of each weight.
 	maxKept = 128 << 10
 	// bufferSize is what is read ahead.
 	bufferSize = 64 << 10
@@ -76,7 +76,7 @@ func (r *Reader) Next() (*collect.Entry, error) {
 func (r *Reader) read() (*raw, error) {
 	e := &raw{}
 	sum := newDigest()
-	kept := 0
+	var kept [weights]int
 	for {
 		name, value, text, err := r.name()
 		switch {
@@ -103,7 +103,8 @@ func (r *Reader) read() (*raw, error) {
 			return nil, malformed("%q is no name of a field", collect.Clip(name, maxName))
 		}
 		sum.add(name)
-		keep := keepOf(name, kept)
+		w := weight(name)
+		keep := max(0, min(collect.MaxValue, maxKept-kept[w]))
 		f := field{name: name}
 		if text {
 			f.value, f.full, err = r.text(value, keep, sum)
@@ -119,7 +120,7 @@ func (r *Reader) read() (*raw, error) {
 		if e.size += int64(len(name)) + f.full + 1; e.size > maxEntry {
 			return nil, malformed("an entry is larger than %d bytes", maxEntry)
 		}
-		kept += len(f.value)
+		kept[w] += len(f.value)
 		if err := e.take(f); err != nil {
 			return nil, err
 		}
@@ -212,16 +213,11 @@ func validName(name string) bool {
 	}) < 0
 }
 
-// keepOf is how much of a field is kept. The room that an entry has goes to
-// the message and to what the journal itself vouches for (names that begin
-// with an underscore, which no client can set): a flood of other fields must
-// not push them out.
-func keepOf(name string, kept int) int {
-	if weight(name) < 3 || kept < maxKept {
-		return collect.MaxValue
-	}
-	return 0
-}
+// weights is how many there are. Each has a share of its own of the room that an
+// entry has: a flood of fields of one must not push out the message, nor what
+// the journal itself vouches for (names that begin with an underscore, which no
+// client can set).
+const weights = 4
 
 // weight orders fields by how much they tell.
 func weight(name string) int {
@@ -283,7 +279,7 @@ func (e *raw) entry() (*collect.Entry, error) {
 		out.ID = fmt.Sprintf("%d %s", e.realtime, e.digest())
 	}
 	var b collect.Body
-	for w := range 4 {
+	for w := range weights {
 		for i := range e.fields {
 			if f := &e.fields[i]; weight(f.name) == w {
 				e.add(&b, i)

@@ -144,6 +144,39 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// What is held of an entry is bounded, whatever its fields are called.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"MESSAGE", "_X%d", "SYSLOG_X%d", "F%d", "SYSLOG_X"} {
+		var in strings.Builder
+		in.WriteString(head)
+		for i := range 1000 {
+			if strings.Contains(name, "%") {
+				fmt.Fprintf(&in, name, i)
+			} else {
+				in.WriteString(name)
+			}
+			in.WriteString("=" + strings.Repeat("x", 10_000) + "\n")
+		}
+		in.WriteString("\n")
+		e, err := NewReader(strings.NewReader(in.String())).read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		held := 0
+		for _, f := range e.fields {
+			held += len(f.value)
+		}
+		if held > maxKept+1000 {
+			t.Errorf("%s: %d bytes of one entry are held", name, held)
+		}
+		out, err := e.entry()
+		if err != nil || len(out.Body) > collect.MaxBody+1 || out.Dropped == "" {
+			t.Errorf("%s: %v, %d bytes, dropped %q", name, err, len(out.Body), out.Dropped)
+		}
+	}
+}
+
 // An entry without a cursor is known by its content.
 func TestIdentityWithoutCursor(t *testing.T) {
 	t.Parallel()
