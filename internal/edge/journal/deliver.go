@@ -130,7 +130,7 @@ func (j *Journal) deliverSome(ctx context.Context, send Send) (bool, error) {
 			// A crash cuts the last frame; its event was not acknowledged to
 			// anybody as durable. More than that is worth a mark.
 			j.cfg.Log.Warn("journal file is cut or damaged", "file", nameOf(n), "offset", next, "bytes", end-next)
-			gap, err := j.gap(nameOf(n), end-next)
+			gap, err := j.gap(fmt.Sprintf("%d bytes of %s cannot be read", end-next, nameOf(n)), 0)
 			if err != nil {
 				return false, err
 			}
@@ -148,8 +148,9 @@ func (j *Journal) deliverSome(ctx context.Context, send Send) (bool, error) {
 	return false, nil
 }
 
-func (j *Journal) gap(file string, size int64) ([]json.RawMessage, error) {
-	frame, err := j.appendFrame(nil, gapEvent(j.cfg.Now(), fmt.Sprintf("%d bytes of %s cannot be read", size, file), 0))
+// gap is what is sent in place of what is missing.
+func (j *Journal) gap(why string, count int64) ([]json.RawMessage, error) {
+	frame, err := j.appendFrame(nil, gapEvent(j.cfg.Now(), why, count))
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +172,16 @@ func (j *Journal) sendAll(ctx context.Context, send Send, events []json.RawMessa
 		return j.sendAll(ctx, send, events[half:])
 	}
 	j.cfg.Log.Error("event refused by the record", "error", err)
+	gap, err := j.gap("an event was refused by the record", 1)
+	if err != nil {
+		return err
+	}
+	// Before the event counts as delivered: the gap must not be lost with the
+	// process.
+	if err := send(ctx, gap); err != nil {
+		return fmt.Errorf("record a gap: %w", err)
+	}
 	j.mu.Lock()
-	j.dropped++
 	j.lost++
 	j.mu.Unlock()
 	return nil

@@ -48,6 +48,8 @@ const (
 	files           = 16
 	defaultMaxBytes = 1 << 30
 	minMaxBytes     = 1 << 20
+	// markRoom is left, where events are dropped, to say so.
+	markRoom = 4 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -267,9 +269,16 @@ func (j *Journal) write(events []*audit.Event) (*group, error) {
 	if j.err != nil {
 		return nil, j.err
 	}
-	if j.total+int64(len(b)) > j.cfg.MaxBytes {
+	room := j.cfg.MaxBytes
+	if j.cfg.Full == Drop {
+		room -= markRoom
+	}
+	if j.total+int64(len(b)) > room {
 		if j.cfg.Full == Refuse {
 			return nil, fault.Wrap(fault.Unavailable, "the journal of decisions is full", errFull)
+		}
+		if j.dropped == 0 {
+			j.mark()
 		}
 		j.dropped += int64(len(events))
 		j.lost += int64(len(events))
@@ -282,22 +291,42 @@ func (j *Journal) write(events []*audit.Event) (*group, error) {
 		}
 		b = append(gap, b...)
 	}
+	if err := j.put(b); err != nil {
+		return nil, err
+	}
+	j.dropped = 0
+	return j.group, nil
+}
+
+// mark records that events are lost from here on: how many is known only when
+// there is room again, and a process that ends before takes the count along.
+// j.mu is held.
+func (j *Journal) mark() {
+	b, err := j.appendFrame(nil, gapEvent(j.cfg.Now(), "the journal is full: events are lost from here on", 0))
+	if err == nil && j.total+int64(len(b)) <= j.cfg.MaxBytes {
+		err = j.put(b)
+	}
+	if err != nil {
+		j.cfg.Log.Error("loss of events not recorded", "error", err)
+	}
+}
+
+// put writes frames to the current file. j.mu is held.
+func (j *Journal) put(b []byte) error {
 	if _, err := j.file.Write(b); err != nil {
 		// Half a frame must not stand before a whole one.
 		if terr := j.file.Truncate(j.size); terr != nil {
 			j.fail(fmt.Errorf("write journal: %w, and take it back: %w", err, terr))
 		}
-		return nil, fault.Wrap(fault.Unavailable, "the journal of decisions cannot be written", err)
+		return fault.Wrap(fault.Unavailable, "the journal of decisions cannot be written", err)
 	}
-	j.dropped = 0
 	j.size += int64(len(b))
 	j.sizes[j.number] = j.size
 	j.total += int64(len(b))
-	g := j.group
-	g.dirty = true
+	j.group.dirty = true
 	signal(j.kick)
 	signal(j.more)
-	return g, nil
+	return nil
 }
 
 // fail ends the journal: after a failed fsync the next one may claim success

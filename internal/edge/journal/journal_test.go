@@ -237,7 +237,7 @@ func TestFull(t *testing.T) {
 		if !slices.Equal(c.ids, append(kept, "after")) {
 			t.Errorf("%d of %d events arrived", len(c.ids), len(kept)+1)
 		}
-		want := []string{"the journal was full 10"}
+		want := []string{"the journal is full: events are lost from here on ", "the journal was full 10"}
 		if full == Refuse {
 			want = nil
 		}
@@ -258,6 +258,9 @@ func TestRefusedByTheRecord(t *testing.T) {
 		return nil
 	}}
 	c.drain(t, j)
+	if len(c.gaps) != 1 || !strings.HasSuffix(c.gaps[0], " 1") {
+		t.Errorf("gaps %q, before anything else is appended", c.gaps)
+	}
 	put(t, j, "after")
 	c.drain(t, j)
 	want := slices.DeleteFunc(append(names(0, 20), "after"), func(id string) bool { return id == "e0007" })
