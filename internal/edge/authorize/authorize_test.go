@@ -203,6 +203,10 @@ func good(user, uid string, extra map[string]authenticationv1.ExtraValue) authen
 		User: authenticationv1.UserInfo{Username: user, UID: uid, Groups: []string{"system:authenticated"}, Extra: extra}}
 }
 
+func spec(token string, audiences ...string) *authenticationv1.TokenReviewSpec {
+	return &authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences}
+}
+
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "blue")
@@ -254,6 +258,10 @@ func TestTokens(t *testing.T) {
 	}
 	check("away", "never shown", false)
 	check("away", "bad", false)
+	site, _ := w.sites.Get("blue")
+	if s, err := (reviews{w.Point}).TokenAtSite(t.Context(), site, spec("one", "vault")); err != nil || s.Authenticated || s.Error == "" {
+		t.Errorf("what was said is no answer about another audience: %+v %v", s, err)
+	}
 
 	// What policy knows counts for tokens that were good before.
 	w.engine.Update(func(tx *authz.Tx) {
@@ -287,17 +295,17 @@ func TestTokensAreForgotten(t *testing.T) {
 	m := newTokens()
 	for i := range maxTokens + 100 {
 		s := good("ada", "", nil)
-		m.confirm(fmt.Sprint("t", i), &s, noon.Add(time.Duration(i)))
+		m.confirm(spec(fmt.Sprint("t", i)), &s, noon.Add(time.Duration(i)))
 	}
 	if len(m.known) > maxTokens {
 		t.Errorf("%d tokens are remembered", len(m.known))
 	}
 	s := good("ada", "", nil)
 	for i := len(m.known); i < maxTokens; i++ {
-		m.confirm(fmt.Sprint("u", i), &s, noon)
+		m.confirm(spec(fmt.Sprint("u", i)), &s, noon)
 	}
-	m.confirm("newest", &s, noon.Add(25*time.Hour))
-	if _, ok := m.recall("newest"); !ok || len(m.known) != 1 {
+	m.confirm(spec("newest"), &s, noon.Add(25*time.Hour))
+	if _, ok := m.recall(spec("newest")); !ok || len(m.known) != 1 {
 		t.Errorf("%d tokens are remembered a day later", len(m.known))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,10 @@ type tokens struct {
 }
 
 type verdict struct {
-	status    authenticationv1.TokenReviewStatus
+	status authenticationv1.TokenReviewStatus
+	// audiences are those that were asked about, sorted: for others the answer
+	// may be another.
+	audiences []string
 	confirmed time.Time
 }
 
@@ -70,13 +74,13 @@ func (t *tokens) digest(token string) [32]byte {
 }
 
 // confirm notes a good answer that was asked for at a time.
-func (t *tokens) confirm(token string, status *authenticationv1.TokenReviewStatus, asked time.Time) {
+func (t *tokens) confirm(spec *authenticationv1.TokenReviewSpec, status *authenticationv1.TokenReviewStatus, asked time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.known) >= maxTokens {
 		t.makeRoom(asked)
 	}
-	t.known[t.digest(token)] = &verdict{*status, asked}
+	t.known[t.digest(spec.Token)] = &verdict{*status, sorted(spec.Audiences), asked}
 	if key, ok := accountOf(status); ok {
 		t.accounts[key] = asked
 	}
@@ -110,11 +114,13 @@ func (t *tokens) forget(token string) {
 	delete(t.known, t.digest(token))
 }
 
-func (t *tokens) recall(token string) (authenticationv1.TokenReviewStatus, bool) {
+func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
+
+func (t *tokens) recall(spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	v, ok := t.known[t.digest(token)]
-	if !ok {
+	v, ok := t.known[t.digest(spec.Token)]
+	if !ok || !slices.Equal(v.audiences, sorted(spec.Audiences)) {
 		return authenticationv1.TokenReviewStatus{}, false
 	}
 	return *v.status.DeepCopy(), true
@@ -145,12 +151,12 @@ func (r reviews) TokenAtSite(ctx context.Context, site *federationapi.Site, spec
 		return authenticationv1.TokenReviewStatus{}, err
 	}
 	now := r.cfg.Now()
-	known, remembered := r.tokens.recall(spec.Token)
+	known, remembered := r.tokens.recall(spec)
 	if r.cfg.Policy.Connected() || !remembered {
 		status, err := r.cfg.Centre.Token(ctx, spec)
 		switch {
 		case err == nil && status.Authenticated:
-			r.tokens.confirm(spec.Token, &status, now)
+			r.tokens.confirm(spec, &status, now)
 			return status, nil
 		case err == nil:
 			r.tokens.forget(spec.Token)
