@@ -30,7 +30,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
-// Bounds of what is taken in at once. Each visit holds a batch or two.
+// Bounds of what is taken in at once, of each kind: connections that stay open
+// must not keep out uploads that end. Each visit holds a batch or two.
 const (
 	maxVisits       = 256
 	maxVisitsOfSite = 64
@@ -56,8 +57,7 @@ type Config struct {
 type Entrance struct {
 	Config
 
-	mu   sync.Mutex // guards the rest
-	all  int
+	mu   sync.Mutex // guards held
 	held map[string]int
 }
 
@@ -152,20 +152,20 @@ func hostOf(address string) string {
 
 // enter takes a place.
 func (e *Entrance) enter(v *Visit) error {
-	bounds := map[string]int{"site " + v.Site: maxVisitsOfSite}
+	kind := string(v.kind)
+	bounds := map[string]int{kind: maxVisits, kind + " of site " + v.Site: maxVisitsOfSite}
 	if v.Source != "" {
 		bounds["source "+v.Source] = maxVisitsOfOne
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	full := e.all >= maxVisits
+	full := false
 	for key, bound := range bounds {
 		full = full || e.held[key] >= bound
 	}
 	if full {
 		return fault.New(fault.Exhausted, "too many uploads are open; try again")
 	}
-	e.all++
 	for key := range bounds {
 		e.held[key]++
 		v.keys = append(v.keys, key)
@@ -177,7 +177,6 @@ func (e *Entrance) enter(v *Visit) error {
 func (v *Visit) Close() {
 	v.e.mu.Lock()
 	defer v.e.mu.Unlock()
-	v.e.all--
 	for _, key := range v.keys {
 		if v.e.held[key]--; v.e.held[key] == 0 {
 			delete(v.e.held, key)

@@ -32,7 +32,9 @@ const (
 	maxBatchBytes   = 1 << 20
 
 	// maxConnections bounds those that have not shown who they are as well.
-	maxConnections   = 512
+	maxConnections = 512
+	// maxHandshakes bounds, of one address, those that have not.
+	maxHandshakes    = 32
 	handshakeTimeout = 10 * time.Second
 	// frameTimeout is how long a message may take that has begun.
 	frameTimeout = 30 * time.Second
@@ -61,6 +63,7 @@ func (l *Listener) Serve(ctx context.Context, on net.Listener) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, maxConnections)
+	unknown := handshakes{of: map[string]int{}}
 	for {
 		c, err := on.Accept()
 		if err != nil {
@@ -82,19 +85,60 @@ func (l *Listener) Serve(ctx context.Context, on net.Listener) error {
 			c.Close()
 			continue
 		}
+		from := hostOf(c)
+		if !unknown.begin(from) {
+			<-slots
+			c.Close()
+			continue
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			l.serve(ctx, tls.Server(c, conf))
+			l.serve(ctx, tls.Server(c, conf), func() { unknown.end(from) })
 		})
 	}
 }
 
-// serve reads one connection to its end.
-func (l *Listener) serve(ctx context.Context, c *tls.Conn) {
+// handshakes counts, by address, who has not shown who it is yet, so that one
+// machine without a certificate cannot hold every place.
+type handshakes struct {
+	mu sync.Mutex // guards of
+	of map[string]int
+}
+
+func (h *handshakes) begin(from string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of[from] >= maxHandshakes {
+		return false
+	}
+	h.of[from]++
+	return true
+}
+
+func (h *handshakes) end(from string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of[from]--; h.of[from] == 0 {
+		delete(h.of, from)
+	}
+}
+
+func hostOf(c net.Conn) string {
+	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
+	if err != nil {
+		return c.RemoteAddr().String()
+	}
+	return host
+}
+
+// serve reads one connection to its end. known is called once its handshake is
+// over.
+func (l *Listener) serve(ctx context.Context, c *tls.Conn, known func()) {
 	defer c.Close()
 	hctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	err := c.HandshakeContext(hctx)
 	cancel()
+	known()
 	if err != nil {
 		l.Log.Debug("syslog handshake failed", "peer", c.RemoteAddr().String(), "error", err)
 		return
