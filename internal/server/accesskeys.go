@@ -171,9 +171,11 @@ func (k *accessKeys) check(ctx context.Context, by resource.Caller, o, old *iden
 
 // isSelf reports whether a subject is its author and nothing beyond: not
 // another user of the name, not with further groups, and not an author whose
-// credential gives less than its name.
+// credential gives less than its name. It is in all groups that a key can
+// carry, too: without one, what is denied to that group would not be denied.
 func isSelf(by resource.Caller, s *identityapi.AccessKeySubject) bool {
-	if s.User != by.Name || s.UID != by.UID || slices.ContainsFunc(s.Groups, func(g string) bool { return !slices.Contains(by.Groups, g) }) {
+	if s.User != by.Name || s.UID != by.UID || slices.ContainsFunc(s.Groups, func(g string) bool { return !slices.Contains(by.Groups, g) }) ||
+		slices.ContainsFunc(authn.KeyGroups(by.Groups), func(g string) bool { return !slices.Contains(s.Groups, g) }) {
 		return false
 	}
 	for key, values := range by.Extra {

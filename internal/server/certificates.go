@@ -20,6 +20,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/pki"
 	"github.com/gatehouse-dev/gatehouse/internal/pki/clientsigner"
+	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/resource/certificatesigningrequest"
 )
 
 const (
@@ -235,6 +237,17 @@ func (c *clientCertificates) approve(ctx context.Context, csr *certificatesv1.Ce
 	})
 	_, err = c.client.CertificatesV1().CertificateSigningRequests().UpdateApproval(ctx, csr.Name, csr, metav1.UpdateOptions{})
 	return err
+}
+
+// keepGiven refuses to delete the request of a certificate that was given by
+// rule and is still good: a ban on what it was given for ends it by the request.
+func keepGiven(now func() time.Time) certificatesigningrequest.CheckDelete {
+	return func(_ context.Context, _ resource.Caller, csr *certificatesv1.CertificateSigningRequest) error {
+		if until := clientsigner.Kept(csr); now().Before(until) {
+			return fault.Newf(fault.Denied, "the certificate was given by rule and is good until %s; a Ban ends it, and the request goes by itself then", until.UTC().Format(time.RFC3339))
+		}
+		return nil
+	}
 }
 
 func (c *clientCertificates) wasGiven(credential string) bool {

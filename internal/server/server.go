@@ -227,6 +227,7 @@ func Run(ctx context.Context, o Options) error {
 		ValidateJWT:             validateJWT(iss.URL(), authn.LegacyIssuer),
 		CheckIdentityProvider:   answers.identityProvider,
 		CheckSigner:             answers.signer,
+		KeepRequest:             keepGiven(now),
 		CompileExpressions:      kubeapi.CompileExpressions,
 		CheckPolicyParams:       answers.policyParams(theMapper),
 		CheckBindingParams:      answers.bindingParams(theFrame, theMapper),

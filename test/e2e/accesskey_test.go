@@ -183,6 +183,10 @@ func TestAccessKeysGiveNothing(t *testing.T) {
 	if again := k.feed(key("applied", `{audience: keystone, subject: {user: ada}}`), "apply", "--server-side", "-f", "-", "-o", "jsonpath={.status.secret}"); again != "" {
 		t.Errorf("applied again: %q", again)
 	}
+	// Who leaves a group out would leave behind what is denied to it.
+	if got := k.exec(key("fewer", `{audience: gatehouse, subject: {user: ada}}`), "create", "-f", "-", "--as=ada", "--as-group=team"); got.Code == 0 || !strings.Contains(got.Stderr, "orbidden") {
+		t.Errorf("a key of a member that is none: %v", got)
+	}
 	// A person makes a key for itself, and the key makes none.
 	mine := k.feed(key("mine", `{audience: gatehouse}`), "create", "-f", "-", "--as=ada", "--as-group=team", "-o", "jsonpath={.status.secret}")
 	who, code := bareClient(t, g).whoami(bearerOf(mine))

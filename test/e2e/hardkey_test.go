@@ -343,8 +343,20 @@ func TestCertificateLogin(t *testing.T) {
 		}
 	}
 	login(1, "nobody approved", "--certificate", short, "--key", shortKey, "--lifetime", "10m", "--login-timeout", "1s")
-	// Nor is another name, or a group that eve is not in.
-	for name, subject := range map[string]string{"other-name": "/CN=mallory", "other-group": "/O=admins/CN=eve"} {
+	// Its request stays for as long as it is good: without it a ban would not
+	// reach it, and it would be a way to another.
+	requests := k.run("get", "csr", "-o", `jsonpath={range .items[?(@.spec.username=="eve")]}{.metadata.name}={.status.conditions[0].reason} {end}`)
+	for one := range strings.FieldsSeq(requests) {
+		if name, reason, _ := strings.Cut(one, "="); reason == "AutoApproved" {
+			k.fails(1, []string{"good until", "a Ban ends it"}, "delete", "csr", name)
+		}
+	}
+	if !strings.Contains(requests, "=AutoApproved") {
+		t.Errorf("requests of eve: %s", requests)
+	}
+	// Nor is another name, a group that eve is not in, or one group less: what
+	// is denied to that would not be denied.
+	for name, subject := range map[string]string{"other-name": "/CN=mallory", "other-group": "/O=admins/CN=eve", "fewer-groups": "/CN=eve"} {
 		run1(t, nil, "openssl", "req", "-new", "-key", key, "-out", request, "-subj", subject)
 		if pemRequest, err = os.ReadFile(request); err != nil {
 			t.Fatal(err)

@@ -104,7 +104,9 @@ func asked(csr *certificatesv1.CertificateSigningRequest) time.Duration {
 }
 
 // Own reports whether a request asks, with a certificate, for a short-lived
-// certificate of exactly the name and no group but those that its sender has.
+// certificate of exactly the name and the groups that its sender has; those that
+// no certificate carries aside. Fewer groups would be more: what is denied to a
+// group that is left out would not be denied.
 // given says which credentials came about by rule.
 func Own(csr *certificatesv1.CertificateSigningRequest, given func(credential string) bool) bool {
 	if csr.Spec.SignerName != Name || asked(csr) > maxOwn {
@@ -125,7 +127,23 @@ func Own(csr *certificatesv1.CertificateSigningRequest, given func(credential st
 			return false
 		}
 	}
+	for _, group := range authn.KeyGroups(csr.Spec.Groups) {
+		if !slices.Contains(request.Subject.Organization, group) {
+			return false
+		}
+	}
 	return true
+}
+
+// Kept returns until when a request must not be deleted, which is when the
+// certificate ends that it was given by rule: without the request a ban on the
+// credential that it came with would not reach the certificate, and [Own] would
+// not know it. The zero time is for any other request.
+func Kept(csr *certificatesv1.CertificateSigningRequest) time.Time {
+	if csr.Spec.SignerName != Name || Given(csr) == "" {
+		return time.Time{}
+	}
+	return issued(csr).NotAfter
 }
 
 // ByRule reports whether a request was approved by rule.

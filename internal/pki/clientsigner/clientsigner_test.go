@@ -27,7 +27,7 @@ func request(t *testing.T, change func(*x509.CertificateRequest)) *certificatesv
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ada", Organization: []string{"dev"}}}
+	template := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "ada", Organization: []string{"dev", "ops"}}}
 	if change != nil {
 		change(template)
 	}
@@ -56,9 +56,12 @@ func TestOwn(t *testing.T) {
 		change  func(*certificatesv1.CertificateSigningRequest)
 		given   bool
 	}{
-		"another user":       {subject: func(r *x509.CertificateRequest) { r.Subject.CommonName = "bob" }},
-		"no user":            {subject: func(r *x509.CertificateRequest) { r.Subject.CommonName = "" }, change: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Username = "" }},
-		"another group":      {subject: func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"dev", "admins"} }},
+		"another user":  {subject: func(r *x509.CertificateRequest) { r.Subject.CommonName = "bob" }},
+		"no user":       {subject: func(r *x509.CertificateRequest) { r.Subject.CommonName = "" }, change: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.Username = "" }},
+		"another group": {subject: func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"dev", "ops", "admins"} }},
+		// What is denied to ops would not be denied to that certificate.
+		"a group less":       {subject: func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"dev"} }},
+		"no group":           {subject: func(r *x509.CertificateRequest) { r.Subject.Organization = nil }},
 		"a name of a server": {subject: func(r *x509.CertificateRequest) { r.DNSNames = []string{"a.example"} }},
 		"an address":         {subject: func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"a@a.example"} }},
 		"too long":           {change: func(c *certificatesv1.CertificateSigningRequest) { c.Spec.ExpirationSeconds = &long }},
@@ -165,6 +168,17 @@ func TestLifeOfRequests(t *testing.T) {
 	}
 	if Given(with(0, true, approved)) != "" || Given(with(0, false, rule)) != "" || Given(with(0, true, rule)) != authn.CertificateID(leaf) {
 		t.Error("which credentials came about by rule")
+	}
+	// Deleted, it would take its certificate out of the reach of bans.
+	if got := Kept(with(0, true, rule)); !got.Equal(leaf.NotAfter) {
+		t.Errorf("a request by rule is kept until %v", got)
+	}
+	for name, csr := range map[string]*certificatesv1.CertificateSigningRequest{
+		"unsigned": with(0, false, rule), "approved by somebody": with(0, true, approved), "new": with(0, false),
+	} {
+		if got := Kept(csr); !got.IsZero() {
+			t.Errorf("%s: kept until %v", name, got)
+		}
 	}
 	other := with(100*time.Hour, false)
 	other.Spec.SignerName = "example.com/x"

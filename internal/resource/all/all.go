@@ -59,6 +59,8 @@ type Deps struct {
 	CheckClusterRoleBinding clusterrolebinding.Check
 	// CheckSigner guards the approval and the signing of certificate requests.
 	CheckSigner certificatesigningrequest.CheckSigner
+	// KeepRequest refuses to delete a certificate request that is still needed.
+	KeepRequest certificatesigningrequest.CheckDelete
 	// CompileExpressions, CheckPolicyParams and CheckBindingParams belong to
 	// admission policies.
 	CompileExpressions validatingadmissionpolicy.CompileExpressions
@@ -125,7 +127,7 @@ func List(d Deps) []resource.Kind {
 		rolebinding.New(d.CheckRoleBinding),
 		clusterrole.New(d.CheckClusterRole),
 		clusterrolebinding.New(d.CheckClusterRoleBinding),
-		certificatesigningrequest.New(d.CheckSigner),
+		certificatesigningrequest.New(d.CheckSigner, d.KeepRequest),
 		validatingadmissionpolicy.New(d.CompileExpressions, d.CheckPolicyParams),
 		validatingadmissionpolicybinding.New(d.CheckBindingParams),
 		site.New(d.IssueSiteCredential, d.RotateSiteKeys),

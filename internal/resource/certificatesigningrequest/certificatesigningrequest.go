@@ -26,8 +26,11 @@ import (
 // on all of its domain, written DOMAIN/*.
 type CheckSigner func(ctx context.Context, caller resource.Caller, verb, signerName string) error
 
+// CheckDelete refuses, with an error of package fault, to delete a request.
+type CheckDelete func(ctx context.Context, caller resource.Caller, csr *certificatesv1.CertificateSigningRequest) error
+
 // New describes certificate signing requests.
-func New(check CheckSigner) resource.Kind {
+func New(check CheckSigner, checkDelete CheckDelete) resource.Kind {
 	return resource.Definition[*certificatesv1.CertificateSigningRequest]{
 		Names: resource.Names{
 			GroupVersion: certificatesv1.SchemeGroupVersion,
@@ -52,6 +55,7 @@ func New(check CheckSigner) resource.Kind {
 			}
 			return checkSubject(csr)
 		},
+		CheckDelete:         checkDelete,
 		UnconditionalUpdate: true,
 		Fields: []resource.Field[*certificatesv1.CertificateSigningRequest]{
 			{Path: "spec.signerName", Value: func(csr *certificatesv1.CertificateSigningRequest) string { return csr.Spec.SignerName }},

@@ -43,7 +43,7 @@ func forSigner(name string, request []byte) *certificatesv1.CertificateSigningRe
 
 func TestNobodyAsksForSystemMasters(t *testing.T) {
 	t.Parallel()
-	kind := New(nil).(*resource.Stored)
+	kind := New(nil, nil).(*resource.Stored)
 	for _, c := range []struct {
 		signer        string
 		organizations []string
@@ -70,7 +70,7 @@ func TestSignersAreGuarded(t *testing.T) {
 	kind := New(func(_ context.Context, _ resource.Caller, v, s string) error {
 		verb, signer = v, s
 		return refusal
-	}).(*resource.Stored)
+	}, nil).(*resource.Stored)
 	routes := map[string]resource.StoredSubresource{}
 	for _, sub := range kind.Subresources {
 		routes[sub.Name] = sub
