@@ -5,6 +5,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
 // orNode adds to what the engine decided what the subject may do because it is
@@ -35,9 +36,14 @@ func (a *Authorizer) orNode(d Decision, subject *Subject, q *authz.Request) Deci
 }
 
 // OnNodeRule reports whether nothing but a NodeRule allows what q describes, so
-// that admission has to hold the change to the rule.
+// that admission has to hold the change to the rule. What nothing allows any more
+// is an error of kind Denied: the rule may have gone while the change was on its
+// way, and then nothing says what it may contain.
 func (a *Authorizer) OnNodeRule(ctx context.Context, subject Subject, q authz.Request) (bool, error) {
 	d, err := a.Decide(ctx, subject, q)
+	if err == nil && !d.Allowed() {
+		err = fault.New(fault.Denied, "nothing allows this change of a node any more")
+	}
 	return d.ruling == byNodeRule, err
 }
 

@@ -4,9 +4,12 @@ import (
 	"strings"
 	"testing"
 
+	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
+	"github.com/gatehouse-dev/gatehouse/internal/access/noderule"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
 // A node's rules come before bindings and after denials, and tell why.
@@ -51,5 +54,28 @@ func TestNodes(t *testing.T) {
 		if mustDecide(t, a, who, "get core/configmaps prod/needed").Allowed() {
 			t.Errorf("allowed to a caller %s", name)
 		}
+	}
+}
+
+// Between authorization and admission a rule can go, for as long as a client
+// takes to send what it changes.
+func TestNodeRuleThatIsGone(t *testing.T) {
+	t.Parallel()
+	rules := &noderule.Rules{}
+	a, err := access.New(access.Config{Policy: federation(t).policy(), NodeRules: rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := user("system:serviceaccount:kube-system:handler")
+	agent.Extra = map[string][]string{"authentication.kubernetes.io/node-name": {"n1"}}
+	q := authz.Request{ResourceRequest: true, Verb: "patch", Resource: "nodes", Name: "n1"}
+	rule := &accessv1alpha1.NodeRule{Spec: accessv1alpha1.NodeRuleSpec{Agents: []accessv1alpha1.NodeRuleAgent{{Namespace: "kube-system", Name: "handler"}}}}
+	rules.Put(rule)
+	if by, err := a.OnNodeRule(t.Context(), agent, q); !by || err != nil {
+		t.Errorf("with the rule: %v %v", by, err)
+	}
+	rules.Delete(rule)
+	if _, err := a.OnNodeRule(t.Context(), agent, q); fault.KindOf(err) != fault.Denied {
+		t.Errorf("without the rule: %v", err)
 	}
 }

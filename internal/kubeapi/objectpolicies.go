@@ -60,8 +60,8 @@ func (p objectPolicies) Validate(ctx context.Context, a admission.Attributes, _ 
 		q.Name = a.GetName() // asked for each object of the collection
 	}
 	kind := a.GetKind()
-	if q.Object, err = content(a.GetObject(), kind); err == nil {
-		q.OldObject, err = content(a.GetOldObject(), kind)
+	if q.Object, err = Content(a.GetObject(), kind); err == nil {
+		q.OldObject, err = Content(a.GetOldObject(), kind)
 	}
 	if err != nil {
 		return admission.NewForbidden(a, err)
@@ -92,8 +92,8 @@ func (p objectPolicies) ask(ctx context.Context, a admission.Attributes, u user.
 	return admission.NewForbidden(a, errors.New(reason))
 }
 
-// content is an object in its JSON form, which conditions read; nil is none.
-func content(obj runtime.Object, kind schema.GroupVersionKind) (map[string]any, error) {
+// Content is an object in its JSON form, which conditions read; nil is none.
+func Content(obj runtime.Object, kind schema.GroupVersionKind) (map[string]any, error) {
 	if obj == nil {
 		return nil, nil
 	}

@@ -64,17 +64,26 @@ func restrictNodes(obj *objects, answers reviews) kubeapi.Admit {
 	return rules.Admit
 }
 
+var nodeKind = corev1.SchemeGroupVersion.WithKind("Node")
+
 var nodeRules = schema.GroupResource{Group: accessapi.GroupVersion.Group, Resource: "noderules"}
 
 // holdToNodeRules looks at changes that only a NodeRule allowed.
 func holdToNodeRules(rules *noderule.Rules, access *access.Authorizer) kubeapi.Admit {
 	return func(ctx context.Context, c *resource.Change) error {
-		if c.Resource != nodes {
+		// Rules open no other verb and no subresource.
+		if c.Resource != nodes || c.Subresource != "" || c.Verb != "patch" && c.Verb != "update" {
 			return nil
 		}
-		by, err := access.OnNodeRule(ctx, subject(c.Caller), authz.Request{
-			ResourceRequest: true, Verb: c.Verb, Resource: c.Resource.Resource, Subresource: c.Subresource, Name: c.Name,
-		})
+		q := authz.Request{ResourceRequest: true, Verb: c.Verb, Resource: c.Resource.Resource, Name: c.Name}
+		var err error
+		if q.Object, err = kubeapi.Content(c.Object, nodeKind); err == nil {
+			q.OldObject, err = kubeapi.Content(c.Old, nodeKind)
+		}
+		if err != nil {
+			return err
+		}
+		by, err := access.OnNodeRule(ctx, subject(c.Caller), q)
 		if err != nil || !by {
 			return err
 		}

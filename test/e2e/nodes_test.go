@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -648,9 +649,39 @@ spec:
 	if code, answer := patch(agent, one, merge, `{"spec":{"taints":null}}`); code != http.StatusOK {
 		t.Errorf("taking the mark away: %d %s", code, answer)
 	}
+	// A change that is allowed and then takes its time is not set free by the
+	// end of the rule.
+	body, send := io.Pipe()
+	slow, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, agent.base+one, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.Header = agent.header.Clone()
+	slow.Header.Set("Content-Type", merge)
+	answer := make(chan int, 1)
+	go func() {
+		resp, err := agent.http.Do(slow)
+		if err != nil {
+			answer <- 0
+			return
+		}
+		_ = resp.Body.Close()
+		answer <- resp.StatusCode
+	}()
+	// Written once the server has begun to read: it is allowed by then.
+	if _, err := io.WriteString(send, `{"metadata":`); err != nil {
+		t.Fatal(err)
+	}
 	admin.run("delete", "noderule", "termination")
 	eventually(t, commandWithin, "the rule ends", func() bool {
 		code, _ := patch(agent, one, merge, mark)
 		return code == http.StatusForbidden
 	})
+	if _, err := io.WriteString(send, `{"labels":{"pool":"secrets"}}}`); err != nil {
+		t.Fatal(err)
+	}
+	_ = send.Close()
+	if code := <-answer; code != http.StatusForbidden {
+		t.Errorf("a change begun under a rule that ended: %d", code)
+	}
 }
