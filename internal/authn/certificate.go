@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -61,6 +62,8 @@ func (c *Chain) VerifyCertificate(ctx context.Context, peer []*x509.Certificate)
 // proven is a certificate whose chain was verified.
 type proven struct {
 	roots *x509.CertPool
+	// chains are those to a root that have intermediates; nil when one has none.
+	chains [][]*x509.Certificate
 	// user, site and source are what the certificate makes its holder; which
 	// of them is set depends on roots and subject.
 	user   *verified
@@ -89,7 +92,7 @@ func (c *Chain) verifyPeer(ctx context.Context, peer []*x509.Certificate, roots 
 		return proven{}, refuseCertificate(Ended, certificateText(leaf)+" was revoked", nil)
 	}
 	if v, ok := c.certs.get(leaf, roots); ok {
-		return v, nil
+		return v, c.checkChains(leaf, v.chains)
 	}
 	if len(peer) > 1+maxIntermediates {
 		return proven{}, refuseCertificate(Malformed, fmt.Sprintf("%d certificates, at most %d are read", len(peer), 1+maxIntermediates), nil)
@@ -104,7 +107,7 @@ func (c *Chain) verifyPeer(ctx context.Context, peer []*x509.Certificate, roots 
 	if err := c.crypto.enter(ctx); err != nil {
 		return proven{}, err
 	}
-	_, err := leaf.Verify(x509.VerifyOptions{
+	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots:         roots,
 		Intermediates: intermediates,
 		CurrentTime:   now,
@@ -114,7 +117,24 @@ func (c *Chain) verifyPeer(ctx context.Context, peer []*x509.Certificate, roots 
 	if err != nil {
 		return proven{}, refuseCertificate(BadSignature, certificateText(leaf), err)
 	}
-	return proven{roots: roots}, nil
+	if slices.ContainsFunc(chains, func(chain []*x509.Certificate) bool { return len(chain) <= 2 }) {
+		chains = nil
+	}
+	return proven{roots: roots, chains: chains}, c.checkChains(leaf, chains)
+}
+
+// checkChains refuses a leaf each of whose chains has an intermediate that was
+// revoked: whoever holds the key of one could make any leaf.
+func (c *Chain) checkChains(leaf *x509.Certificate, chains [][]*x509.Certificate) error {
+	if c.revoked == nil || len(chains) == 0 {
+		return nil
+	}
+	for _, chain := range chains {
+		if !slices.ContainsFunc(chain[1:len(chain)-1], c.revoked) {
+			return nil
+		}
+	}
+	return refuseCertificate(Ended, certificateText(leaf)+" is of an authority that was revoked", nil)
 }
 
 // userOf reads the user out of a proven certificate: CN is the name, O are the

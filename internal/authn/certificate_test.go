@@ -296,6 +296,38 @@ func TestVerifySource(t *testing.T) {
 	}
 }
 
+// An intermediate authority that was revoked makes nobody anybody, on an open
+// connection neither.
+func TestRevokedIntermediate(t *testing.T) {
+	t.Parallel()
+	revoked := map[string]bool{}
+	w := newWorld(t, func(c *authn.Config) {
+		c.Revoked = func(certificate *x509.Certificate) bool { return revoked[certificate.Subject.CommonName] }
+	})
+	root := newAuthority(t, w.clock, "root CA", nil)
+	between := newAuthority(t, w.clock, "intermediate CA", root)
+	w.chain.SetForeignCAs(root.pool())
+	peer := []*x509.Certificate{between.issue(pkix.Name{CommonName: "user"}), between.certificate}
+	check := func(what string, want authn.Reason) {
+		t.Helper()
+		if _, err := w.chain.VerifyCertificate(t.Context(), peer); authn.ReasonOf(err) != want || (want == "") != (err == nil) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("good", "")
+	revoked["intermediate CA"] = true
+	check("remembered", authn.Ended)
+	peer = []*x509.Certificate{between.issue(pkix.Name{CommonName: "another"}), between.certificate}
+	check("new", authn.Ended)
+	// What was refused is not remembered as good for want of a check.
+	check("again", authn.Ended)
+	revoked["intermediate CA"] = false
+	check("no longer on the list", "")
+	// A root that is trusted stays so, whatever its own list says.
+	revoked["root CA"] = true
+	check("the root on its list", "")
+}
+
 // TestOpenConnectionEndsAtOnce uses one certificate object over and over, as a
 // connection does.
 func TestOpenConnectionEndsAtOnce(t *testing.T) {
