@@ -122,7 +122,13 @@ func (w *Witness) Add(r Request) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign checkpoint: %w", err)
 	}
-	if err := vfs.WriteFile(w.fsys, w.File(origin), append(append([]byte(nil), r.Checkpoint...), lines...)); err != nil {
+	// Of the lines that came only those that verify: anybody can add others,
+	// one in our own name too, and the file could not be read again.
+	kept := []byte(n.Text + "\n")
+	for _, sig := range n.Sigs {
+		kept = fmt.Appendf(kept, "\u2014 %s %s\n", sig.Name, sig.Base64)
+	}
+	if err := vfs.WriteFile(w.fsys, w.File(origin), append(kept, lines...)); err != nil {
 		return nil, fmt.Errorf("store checkpoint: %w", err)
 	}
 	return lines, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -193,6 +194,38 @@ func TestWitness(t *testing.T) {
 	}
 	if err := add(right); err != nil {
 		t.Errorf("after all that: %v", err)
+	}
+}
+
+// Anybody can add signature lines to a checkpoint that was shown. What is kept
+// of them must not be in the way of the next one.
+func TestWitnessKeepsNoForeignLines(t *testing.T) {
+	t.Parallel()
+	_, own := newWitness(t, crashfs.New(1), newTree(t, "a").signer.VerifierKey())
+	line := func(name string, hash uint32) string {
+		sig := binary.BigEndian.AppendUint32(nil, hash)
+		return "\u2014 " + name + " " + base64.StdEncoding.EncodeToString(append(sig, make([]byte, 72)...)) + "\n"
+	}
+	for name, junk := range map[string]string{
+		"in the witness's name": line(own.Name(), own.KeyHash()),
+		"as many as a note has": strings.Repeat(line("x", 7), 99),
+	} {
+		l := newTree(t, "a").grow(3, "r")
+		w, signer := newWitness(t, crashfs.New(1), l.signer.VerifierKey())
+		r := l.request(0)
+		r.Checkpoint = append(r.Checkpoint, junk...)
+		if _, err := w.Add(r); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		l.grow(5, "r")
+		lines, err := w.Add(l.request(3))
+		if err != nil {
+			t.Errorf("%s: the next one: %v", name, err)
+			continue
+		}
+		if _, err := witness.Open(append(l.signed(), lines...), l.verifiers(), signer.Verifier); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
