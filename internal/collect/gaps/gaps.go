@@ -2,6 +2,7 @@ package gaps
 
 import (
 	"hash/maphash"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -235,12 +236,22 @@ func (t *Tracker) Take(now time.Time) (out []Gap) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, s := range t.sites {
+		s.forget(now)
 		for _, g := range append(s.holes(now), s.alone(now)...) {
 			g.Site = name
 			out = append(out, g)
 		}
 	}
 	return out
+}
+
+// forget makes room for shapes where there is none left: who makes requests of
+// many kinds must not end the watch over those that come later.
+func (s *site) forget(now time.Time) {
+	if len(s.shapes) < maxShapes {
+		return
+	}
+	maps.DeleteFunc(s.shapes, func(_ uint64, sh *shape) bool { return now.Sub(sh.lastPair) > Memory })
 }
 
 // alone returns the requests of which a stage is missing, as one gap.

@@ -179,3 +179,26 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d halves, %d shapes, %d buckets, %d sites", len(st.halves), len(st.shapes), len(st.buckets), len(s.t.sites))
 	}
 }
+
+// Whoever makes requests of very many kinds does not end the watch over those
+// that come later.
+func TestManyKindsOfRequests(t *testing.T) {
+	t.Parallel()
+	s := newSender()
+	for i := range maxShapes + 100 {
+		s.send(fmt.Sprint("verb", i), first, last)
+	}
+	s.now = s.now.Add(Memory + time.Minute)
+	s.all = append(s.all, s.t.Take(s.now)...)
+	s.pass(3*time.Minute, "new", first, last)
+	s.send("new", last)
+	s.pass(3*time.Minute, "new", first, last)
+	s.pass(Settle+time.Minute, "")
+	missing := 0
+	for _, g := range s.all {
+		missing += g.Missing
+	}
+	if missing != 1 {
+		t.Errorf("%d missing: %+v", missing, s.all)
+	}
+}
