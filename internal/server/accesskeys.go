@@ -20,6 +20,7 @@ import (
 	identityapi "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/accesskey"
@@ -150,6 +151,10 @@ func (k *accessKeys) check(ctx context.Context, by resource.Caller, o, old *iden
 	s := o.Spec.Subject
 	if o.Status.Hash == "" {
 		return fault.Newf(fault.Invalid, "service account %q does not exist in namespace %q, or has another uid", s.ServiceAccount, o.Namespace)
+	}
+	if _, node := nodegraph.NodeOf(by.Name, by.Groups); node {
+		// It may have tokens of the accounts of its pods, which end with these.
+		return fault.New(fault.Denied, "a node makes no access keys")
 	}
 	if s.ServiceAccount != "" {
 		allowed, _, err := k.mint.reviews.Permit(ctx, by, &authz.Request{

@@ -150,7 +150,7 @@ func (s *nodeSigner) approvable(ctx context.Context, csr *certificatesv1.Certifi
 	}
 	node, is := nodegraph.NodeOf(who.Name, who.Groups)
 	switch {
-	case is && node == asked.Node && !slices.ContainsFunc(asked.Groups(), func(g string) bool { return !slices.Contains(who.Groups, g) }):
+	case is && asked.Renews(node, who.Groups):
 		ok, err := may("selfnodeclient")
 		if err != nil || !ok {
 			return "", err

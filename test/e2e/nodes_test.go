@@ -446,9 +446,35 @@ spec:
 		return admin.exec("", "auth", "can-i", "update", "certificatesigningrequests.certificates.k8s.io", "--subresource=approval", "--as=wanda").Code == 0
 	})
 	admin.fails(1, []string{"orbidden", "node-pool.gatehouse.dev/gpu"}, "certificate", "approve", "web-1-as-gpu", "--as=wanda")
-	if out := admin.run("get", "csr", "web-1-as-gpu", "-o", "jsonpath={.status}"); strings.Contains(out, "certificate") {
-		t.Errorf("the request was answered: %s", out)
+	// It does not leave its pool by asking either: what is denied to the pool
+	// would not be denied then. Its renewal is approved, asked after the other.
+	leaving, _ := nodeRequest(t, "web-1-leaves", kubeletSigner, "web-1", "system:nodes")
+	renewal, _ := nodeRequest(t, "web-1-renews", "node-pool.gatehouse.dev/web", "web-1", "system:nodes", "system:node-pool:web")
+	admin.run("create", "clusterrolebinding", "pools-renew", "--group=system:nodes", "--clusterrole=system:certificates.k8s.io:certificatesigningrequests:selfnodeclient")
+	eventually(t, commandWithin, "nodes may renew", func() bool {
+		return web.exec("", "auth", "can-i", "create", "certificatesigningrequests.certificates.k8s.io/selfnodeclient").Code == 0
+	})
+	web.feed(leaving, "create", "-f", "-")
+	web.feed(renewal, "create", "-f", "-")
+	admin.certified("web-1-renews")
+	for _, name := range []string{"web-1-as-gpu", "web-1-leaves"} {
+		if out := admin.run("get", "csr", name, "-o", "jsonpath={.status}"); strings.Contains(out, "certificate") || strings.Contains(out, "Approved") {
+			t.Errorf("request %s was answered: %s", name, out)
+		}
 	}
+	// A node has tokens of its pods' accounts, which end with the pods, and no
+	// key that would not, whatever role gives it keys.
+	admin.run("create", "serviceaccount", "runner", "-n", "pools")
+	admin.feed(podOn("web-1", "pools", "keymaker", "web-license"), "create", "-f", "-")
+	admin.run("create", "role", "keys", "-n", "pools", "--verb=create", "--resource=accesskeys.identity.gatehouse.dev")
+	admin.run("create", "rolebinding", "keys", "-n", "pools", "--role=keys", "--group=system:nodes")
+	eventually(t, commandWithin, "the key is refused for what it is", func() bool {
+		got := web.exec("apiVersion: identity.gatehouse.dev/v1alpha1\nkind: AccessKey\nmetadata: {name: stolen, namespace: pools}\nspec: {audience: gatehouse, subject: {serviceAccount: runner}}\n", "create", "-f", "-")
+		if got.Code == 0 {
+			t.Fatal("a node made a key")
+		}
+		return strings.Contains(got.Stderr, "a node makes no access keys")
+	})
 }
 
 // podNeeding is a pod on a node of a stock cluster.

@@ -51,6 +51,16 @@ func (r *Request) Groups() []string {
 	return []string{nodegraph.Group, PoolGroups + r.Pool}
 }
 
+// Renews reports whether a request asks for exactly what its sender, a node of
+// these groups, is already. A node stays in its pool: in none, what is denied to
+// the pool would not be denied to it.
+func (r *Request) Renews(node string, groups []string) bool {
+	asked := r.Groups()
+	return node == r.Node &&
+		!slices.ContainsFunc(asked, func(g string) bool { return !slices.Contains(groups, g) }) &&
+		!slices.ContainsFunc(groups, func(g string) bool { return strings.HasPrefix(g, PoolGroups) && !slices.Contains(asked, g) })
+}
+
 // Of reports whether a signer is one for nodes.
 func Of(signer string) bool {
 	return signer == certificatesv1.KubeAPIServerClientKubeletSignerName || strings.HasPrefix(signer, PoolSigners)

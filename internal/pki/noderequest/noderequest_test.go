@@ -83,3 +83,29 @@ func TestRead(t *testing.T) {
 		t.Error("a request that its key did not sign")
 	}
 }
+
+// A node that could leave its pool would leave behind what is denied to it.
+func TestRenews(t *testing.T) {
+	t.Parallel()
+	plain, gpu := noderequest.Request{Node: "a"}, noderequest.Request{Node: "a", Pool: "gpu"}
+	inGPU := []string{"system:nodes", "system:node-pool:gpu", "system:authenticated"}
+	for name, c := range map[string]struct {
+		asked  noderequest.Request
+		node   string
+		groups []string
+		want   bool
+	}{
+		"no pool":                  {plain, "a", []string{"system:nodes", "system:authenticated"}, true},
+		"its pool":                 {gpu, "a", inGPU, true},
+		"another node":             {plain, "b", []string{"system:nodes"}, false},
+		"into a pool":              {gpu, "a", []string{"system:nodes"}, false},
+		"out of its pool":          {plain, "a", inGPU, false},
+		"into another pool":        {gpu, "a", []string{"system:nodes", "system:node-pool:web"}, false},
+		"one pool of two":          {gpu, "a", append(inGPU, "system:node-pool:web"), false},
+		"a pool but no other node": {gpu, "a", inGPU[1:], false},
+	} {
+		if got := c.asked.Renews(c.node, c.groups); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
