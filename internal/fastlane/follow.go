@@ -34,6 +34,7 @@ var errNotFollowed = fault.New(fault.Unavailable, "policy is not signed here")
 // stream is a follower that was let in.
 type stream struct {
 	site string
+	mode federation.SiteMode
 	peer []*x509.Certificate
 	sub  *policystream.Subscription
 }
@@ -76,7 +77,7 @@ func (t *turn) doorSnapshot(site *federation.Site) int {
 		sub.Close()
 		return refuse(t.w, http.StatusServiceUnavailable, "ServiceUnavailable", unrecorded)
 	}
-	t.stream = &stream{site.Name, t.r.TLS.PeerCertificates, sub}
+	t.stream = &stream{site.Name, site.Spec.Mode, t.r.TLS.PeerCertificates, sub}
 	return http.StatusOK
 }
 
@@ -126,6 +127,7 @@ func (l *Lane) follow(w http.ResponseWriter, r *http.Request, s *stream) {
 	h := w.Header()
 	h["Content-Type"] = streamType
 	h["Cache-Control"] = noStore
+	h.Set(followwire.HeaderMode, string(s.mode))
 	w.WriteHeader(http.StatusOK)
 	for {
 		update, err := s.next(r.Context())
@@ -173,15 +175,15 @@ func (l *Lane) send(w http.ResponseWriter, c *http.ResponseController, u policys
 	return c.Flush()
 }
 
-// mayFollow asks again what was asked at the door: a ban, a deleted site and a
-// certificate that is not listed any more end the stream.
+// mayFollow asks again what was asked at the door: a ban, a deleted site, another
+// mode and a certificate that is not listed any more end the stream.
 func (l *Lane) mayFollow(ctx context.Context, s *stream) bool {
 	id, err := l.Sites.Verify(ctx, s.peer)
 	if err != nil || id.Name() != s.site {
 		return false
 	}
 	site, known := l.Sites.Get(s.site)
-	return known && deciding(site.Spec.Mode) && slices.Contains(site.Spec.Credentials, id.CredentialID())
+	return known && deciding(site.Spec.Mode) && site.Spec.Mode == s.mode && slices.Contains(site.Spec.Credentials, id.CredentialID())
 }
 
 // isFollow tells the stream from the other doors.

@@ -66,7 +66,7 @@ func TestFollow(t *testing.T) {
 	client.Timeout = 0
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	open := func() io.ReadCloser {
+	open := func(mode string) io.ReadCloser {
 		t.Helper()
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url+"/sites/one/snapshot", strings.NewReader(`{"follower":"host-1"}`))
 		must(t, err)
@@ -76,10 +76,13 @@ func TestFollow(t *testing.T) {
 		if resp.StatusCode != http.StatusOK {
 			t.Fatalf("status %d", resp.StatusCode)
 		}
+		if got := resp.Header.Get(followwire.HeaderMode); got != mode {
+			t.Errorf("mode %q, want %q", got, mode)
+		}
 		t.Cleanup(func() { resp.Body.Close() })
 		return resp.Body
 	}
-	stream := open()
+	stream := open("Full")
 	if ev := w.one(); ev.Verb != "watch" || ev.User.Username != "system:site:one" || ev.Annotations["snapshot.gatehouse.dev/follower"] != "host-1" {
 		t.Errorf("record: %+v", ev)
 	}
@@ -136,19 +139,28 @@ func TestFollow(t *testing.T) {
 	}
 
 	// Who may not follow any more is cut off within the second, or little more.
-	w.directory.Put(site("one", federationapi.SiteFull, "X509SHA256=another"))
-	began = time.Now()
-	for {
-		if _, err := snapshot.ReadFrame(stream); err != nil {
-			if !errors.Is(err, io.EOF) {
-				t.Errorf("the stream broke: %v", err)
+	cutOff := func() {
+		t.Helper()
+		began := time.Now()
+		for {
+			if _, err := snapshot.ReadFrame(stream); err != nil {
+				if !errors.Is(err, io.EOF) {
+					t.Errorf("the stream broke: %v", err)
+				}
+				break
 			}
-			break
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("cut off after %v", took)
 		}
 	}
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("cut off after %v", took)
-	}
+	// Another mode is told by another stream.
+	was, _ := w.directory.Get("one")
+	w.directory.Put(site("one", federationapi.SiteDeny, was.Spec.Credentials...))
+	cutOff()
+	stream = open("Deny")
+	w.directory.Put(site("one", federationapi.SiteDeny, "X509SHA256=another"))
+	cutOff()
 	if n := len(p.Followers()); n != 0 {
 		t.Errorf("%d sites are followed still", n)
 	}

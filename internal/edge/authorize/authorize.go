@@ -49,6 +49,8 @@ const inFlight = 512
 type Policy interface {
 	Current() (*snapshot.InForce, error)
 	Connected() bool
+	// DenyOnly says that nothing may be granted, whatever the mode here.
+	DenyOnly() bool
 	Status() follow.Status
 }
 
@@ -221,7 +223,13 @@ func (s sites) Verify(ctx context.Context, peer []*x509.Certificate) (authn.Site
 }
 
 func (s sites) Get(name string) (*federationapi.Site, bool) {
-	return s.known.Load(), name == s.cfg.Site
+	site := s.known.Load()
+	if site.Spec.Mode == federationapi.SiteFull && s.cfg.Policy.DenyOnly() {
+		less := *site
+		less.Spec.Mode = federationapi.SiteDeny
+		site = &less
+	}
+	return site, name == s.cfg.Site
 }
 
 func (sites) Heard(string, string, time.Time) {}

@@ -12,6 +12,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -398,5 +399,20 @@ func BenchmarkDecide(b *testing.B) {
 		if s, err := w.ask(false, spec); err != nil || !s.Allowed {
 			b.Fatal(s, err)
 		}
+	}
+}
+
+// The control plane's mode of the site counts, when it is less than ours.
+func TestDenyOnly(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	for denyOnly, want := range map[bool]federationapi.SiteMode{false: federationapi.SiteFull, true: federationapi.SiteDeny} {
+		w.denyOnly.Store(denyOnly)
+		if site, ok := w.sites.Get("blue"); !ok || site.Spec.Mode != want {
+			t.Errorf("%v: mode %s", denyOnly, site.Spec.Mode)
+		}
+	}
+	if w.sites.known.Load().Spec.Mode != federationapi.SiteFull {
+		t.Error("the site that is known was changed")
 	}
 }

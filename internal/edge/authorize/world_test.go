@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,7 @@ type world struct {
 	*Point
 	follower *snapshot.Follower
 	sequence uint64
+	denyOnly atomic.Bool
 
 	mu        sync.Mutex // guards the rest
 	now       time.Time
@@ -160,6 +162,8 @@ func (w *world) ship() {
 // world is the Policy and the Journal of its Point.
 
 func (w *world) Current() (*snapshot.InForce, error) { return w.follower.Current(w.clock()) }
+
+func (w *world) DenyOnly() bool { return w.denyOnly.Load() }
 
 func (w *world) Connected() bool {
 	w.mu.Lock()

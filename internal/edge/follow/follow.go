@@ -74,6 +74,8 @@ type Follower struct {
 
 	// barred is set while the control plane says that this site may not follow.
 	barred atomic.Bool
+	// denyOnly is set while the control plane has the site in mode deny.
+	denyOnly atomic.Bool
 
 	mu        sync.Mutex // guards the rest
 	connected bool
@@ -135,6 +137,10 @@ func (f *Follower) Current() (*snapshot.InForce, error) {
 	}
 	return f.policy.Current(f.cfg.Now())
 }
+
+// DenyOnly reports whether the control plane has the site in mode deny: then
+// nothing is granted there, whatever the policy that is held would.
+func (f *Follower) DenyOnly() bool { return f.denyOnly.Load() }
 
 // Status is how a follower is.
 type Status struct {
@@ -220,6 +226,7 @@ func (f *Follower) stream(ctx context.Context, server string, resume bool) (hear
 		return false, err
 	}
 	defer resp.Body.Close()
+	f.restrict(resp.Header.Get(followwire.HeaderMode))
 	for {
 		message, err := snapshot.ReadFrame(resp.Body)
 		if err != nil {

@@ -30,6 +30,7 @@ type centre struct {
 	mu       sync.Mutex // guards the rest
 	away     bool
 	status   int // of the stream's door, if not 200
+	mode     string
 	streams  []*io.PipeWriter
 	requests []followwire.Request
 	acks     []followwire.Ack
@@ -73,7 +74,7 @@ func (c *centre) RoundTrip(r *http.Request) (*http.Response, error) {
 		read, write := io.Pipe()
 		context.AfterFunc(r.Context(), func() { read.CloseWithError(r.Context().Err()) })
 		c.streams = append(c.streams, write)
-		answer.Body = read
+		answer.Body, answer.Header = read, http.Header{followwire.HeaderMode: {c.mode}}
 	default:
 		answer.StatusCode = http.StatusNotFound
 	}
@@ -420,6 +421,44 @@ func TestBarred(t *testing.T) {
 		}
 		if _, err := os.Stat(filepath.Join(dir, barredFile)); err == nil {
 			t.Error("still barred on disk")
+		}
+	})
+}
+
+// TestDenyOnly has the control plane take the right to grant, and give it back.
+func TestDenyOnly(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "policy")
+	synctest.Test(t, func(t *testing.T) {
+		c := newCentre(t)
+		c.mode = "Full"
+		f, stop := openFollower(t, c, dir)
+		send(t, c.stream(1), c.keys(), c.policy(1, "ada"))
+		if f.DenyOnly() {
+			t.Error("mode full")
+		}
+		turn := func(mode string, n int) {
+			c.mu.Lock()
+			c.mode = mode
+			c.streams[len(c.streams)-1].Close()
+			c.mu.Unlock()
+			time.Sleep(10 * time.Second)
+			send(t, c.stream(n), c.keys())
+		}
+		if turn("Deny", 2); !f.DenyOnly() {
+			t.Error("mode deny is not heard")
+		}
+		stop()
+		f, _ = openFollower(t, c, dir)
+		if !f.DenyOnly() {
+			t.Error("mode deny is forgotten over a restart")
+		}
+		// A server that does not say it changes nothing.
+		send(t, c.stream(3), c.keys())
+		if turn("", 4); !f.DenyOnly() {
+			t.Error("silence gives back the right to grant")
+		}
+		if turn("Full", 5); f.DenyOnly() {
+			t.Error("mode full is not heard")
 		}
 	})
 }

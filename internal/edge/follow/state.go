@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/durable"
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane/followwire"
@@ -23,6 +24,8 @@ const (
 	bodyPrefix = "policy-"
 	// barredFile is there while the site is barred.
 	barredFile = "barred"
+	// denyOnlyFile is there while the control plane has the site in mode deny.
+	denyOnlyFile = "deny-only"
 	// maxKeysFile bounds the key set.
 	maxKeysFile = 64 << 10
 )
@@ -80,15 +83,32 @@ func (f *Follower) bar(barred bool) {
 	if f.barred.Swap(barred) == barred {
 		return
 	}
-	var err error
 	if barred {
 		f.cfg.Log.Error("the control plane refuses this site; nothing is decided")
-		err = durable.WriteFile(f.path(barredFile), nil)
-	} else if err = durable.Remove(f.path(barredFile)); errors.Is(err, fs.ErrNotExist) {
+	}
+	f.mark(barredFile, barred)
+}
+
+// restrict notes, over restarts too, whether the site may grant.
+func (f *Follower) restrict(mode string) {
+	only := mode == string(federation.SiteDeny)
+	if mode == "" || f.denyOnly.Swap(only) == only {
+		return
+	}
+	f.cfg.Log.Warn("the control plane changed the mode of this site", "mode", mode)
+	f.mark(denyOnlyFile, only)
+}
+
+// mark has a file be there or not.
+func (f *Follower) mark(name string, there bool) {
+	var err error
+	if there {
+		err = durable.WriteFile(f.path(name), nil)
+	} else if err = durable.Remove(f.path(name)); errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if err != nil {
-		f.cfg.Log.Error("not on disk whether the site is barred", "error", err)
+		f.cfg.Log.Error("a restart will not know what the control plane said of this site", "file", name, "error", err)
 	}
 }
 
@@ -104,6 +124,9 @@ func (f *Follower) restore() error {
 	}
 	if _, err := os.Lstat(f.path(barredFile)); err == nil {
 		f.barred.Store(true)
+	}
+	if _, err := os.Lstat(f.path(denyOnlyFile)); err == nil {
+		f.denyOnly.Store(true)
 	}
 	message, err := readBounded(f.path(keysFile), maxKeysFile)
 	if errors.Is(err, fs.ErrNotExist) {

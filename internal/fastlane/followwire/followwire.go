@@ -17,6 +17,10 @@ import (
 	"strings"
 )
 
+// HeaderMode is the header of an answer that opens the stream: the mode of the
+// site. When the mode changes, the stream ends.
+const HeaderMode = "Gatehouse-Site-Mode"
+
 // Request opens the stream.
 type Request struct {
 	// Follower is the name of the follower, for people: usually that of its
