@@ -278,7 +278,7 @@ func large(node string) objectwire.Group {
 func TestSiteIsBoundedUnpacked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.r.Load("blue", 10<<20, 10<<20)
+	w.r.Load("blue", 7<<20, 10<<20)
 	var refused error
 	for i := 0; i < 10 && refused == nil; i++ {
 		_, refused = w.r.Accept(t.Context(), "blue", &objectwire.Post{Groups: []objectwire.Group{large(fmt.Sprint("x", i))}})
