@@ -23,6 +23,9 @@ const (
 // impersonate on each. target holds what the requester asked for, without
 // groups that follow from the user name.
 //
+// It is for what lasts, a credential or a grant in the name of target, so that
+// what was only delegated to the requester does not count: that ends.
+//
 // Names of sites are refused to everybody, superusers included: a site is
 // recognised by its certificate and by nothing else. A target without a user
 // name is invalid.
@@ -39,7 +42,7 @@ func (a *Authorizer) CheckImpersonation(_ context.Context, requester, target Sub
 	snapshot := a.config.Policy.Snapshot()
 	for _, q := range impersonationRequests(&target) {
 		q.Time = a.config.Now()
-		if decide(snapshot, &requester, q).Allowed() {
+		if d := decide(snapshot, &requester, q); d.Allowed() && len(d.Delegations()) == 0 {
 			continue
 		}
 		what := q.Resource

@@ -157,13 +157,14 @@ func (k *accessKeys) check(ctx context.Context, by resource.Caller, o, old *iden
 		return fault.New(fault.Denied, "a node makes no access keys")
 	}
 	if s.ServiceAccount != "" {
-		allowed, _, err := k.mint.reviews.Permit(ctx, by, &authz.Request{
+		d, err := k.mint.reviews.access.Decide(ctx, subject(by), authz.Request{
 			ResourceRequest: true, Verb: "create", Resource: "serviceaccounts", Subresource: "token", Namespace: o.Namespace, Name: s.ServiceAccount,
 		})
 		if err != nil {
 			return err
 		}
-		if allowed {
+		// A key would outlive what was only delegated.
+		if d.Allowed() && len(d.Delegations()) == 0 {
 			return k.mint.check(ctx, by, o.Namespace, s.ServiceAccount, o.Spec.Audience)
 		}
 		return k.mint.reviews.access.CheckImpersonation(ctx, subject(by), access.Subject{Name: "system:serviceaccount:" + o.Namespace + ":" + s.ServiceAccount})

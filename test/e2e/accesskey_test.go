@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
@@ -182,6 +183,31 @@ func TestAccessKeysGiveNothing(t *testing.T) {
 	}
 	if again := k.feed(key("applied", `{audience: keystone, subject: {user: ada}}`), "apply", "--server-side", "-f", "-", "-o", "jsonpath={.status.secret}"); again != "" {
 		t.Errorf("applied again: %q", again)
+	}
+	// What was delegated ends; a key of a year would not.
+	k.run("create", "serviceaccount", "lent", "-n", "keymakers")
+	k.feed(fmt.Sprintf(`
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: Delegation
+metadata: {name: lends-tokens}
+spec:
+  to: {kind: ServiceAccount, namespace: keymakers, name: maker}
+  rules:
+  - {verbs: [create], apiGroups: [""], resources: [serviceaccounts/token]}
+  - {verbs: [impersonate], apiGroups: [""], resources: [serviceaccounts, users]}
+  sites: [gatehouse]
+  notAfter: %q
+`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), "create", "-f", "-")
+	eventually(t, commandWithin, "the delegation counts", func() bool {
+		return maker.exec("", "create", "token", "lent", "-n", "keymakers").Code == 0
+	})
+	for name, spec := range map[string]string{
+		"lent":          `{audience: gatehouse, subject: {serviceAccount: lent}}`,
+		"lent-somebody": `{audience: gatehouse, subject: {user: ada}}`,
+	} {
+		if got := maker.exec(key(name, spec), "create", "-f", "-"); got.Code == 0 || !strings.Contains(got.Stderr, "orbidden") {
+			t.Errorf("a key for %s, by delegation: %v", name, got)
+		}
 	}
 	// Who leaves a group out would leave behind what is denied to it.
 	if got := k.exec(key("fewer", `{audience: gatehouse, subject: {user: ada}}`), "create", "-f", "-", "--as=ada", "--as-group=team"); got.Code == 0 || !strings.Contains(got.Stderr, "orbidden") {
