@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi/identityprovider"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -325,12 +326,16 @@ func (r reviews) identityProvider(ctx context.Context, by resource.Caller, _, _ 
 	return r.beAnybody(ctx, by, "say who callers are")
 }
 
-// beAnybody refuses a caller who could not act as everybody anyway.
+// beAnybody refuses a caller who could not act as everybody anyway. What was only
+// delegated to it does not count: it ends, and what the caller has made would not.
 func (r reviews) beAnybody(ctx context.Context, by resource.Caller, to string) error {
 	for _, what := range []string{"users", "groups"} {
-		if err := r.need(ctx, by, to+", which needs the verb impersonate on all "+what,
-			authz.Request{ResourceRequest: true, Verb: "impersonate", Resource: what}); err != nil {
+		d, err := r.access.Decide(ctx, subject(by), authz.Request{ResourceRequest: true, Verb: "impersonate", Resource: what})
+		if err != nil {
 			return err
+		}
+		if !d.Allowed() || len(d.Delegations()) > 0 {
+			return fault.Newf(fault.Denied, "user %q may not %s, which needs the verb impersonate on all %s", by.Name, to, what)
 		}
 	}
 	return nil

@@ -194,7 +194,8 @@ spec:
   to: {kind: ServiceAccount, namespace: keymakers, name: maker}
   rules:
   - {verbs: [create], apiGroups: [""], resources: [serviceaccounts/token]}
-  - {verbs: [impersonate], apiGroups: [""], resources: [serviceaccounts, users]}
+  - {verbs: [impersonate], apiGroups: [""], resources: [serviceaccounts, users, groups]}
+  - {verbs: [create], apiGroups: [identity.gatehouse.dev], resources: [proxycertificates]}
   sites: [gatehouse]
   notAfter: %q
 `, time.Now().Add(time.Hour).UTC().Format(time.RFC3339)), "create", "-f", "-")
@@ -208,6 +209,10 @@ spec:
 		if got := maker.exec(key(name, spec), "create", "-f", "-"); got.Code == 0 || !strings.Contains(got.Stderr, "orbidden") {
 			t.Errorf("a key for %s, by delegation: %v", name, got)
 		}
+	}
+	proxy := `{"apiVersion":"identity.gatehouse.dev/v1alpha1","kind":"ProxyCertificate","spec":{"commonName":"front","request":"eA=="}}`
+	if got := maker.exec(proxy, "create", "--raw", "/apis/identity.gatehouse.dev/v1alpha1/proxycertificates", "-f", "-"); got.Code == 0 || !strings.Contains(got.Stderr, "may not have a proxy certified") {
+		t.Errorf("a proxy's certificate, by delegation: %v", got)
 	}
 	// Who leaves a group out would leave behind what is denied to it.
 	if got := k.exec(key("fewer", `{audience: gatehouse, subject: {user: ada}}`), "create", "-f", "-", "--as=ada", "--as-group=team"); got.Code == 0 || !strings.Contains(got.Stderr, "orbidden") {
