@@ -1,0 +1,139 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-dev/gatehouse/test/harness"
+)
+
+// podNeeding is a pod on a node of a stock cluster.
+func podNeeding(node, name, secret string) string {
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: %s, namespace: farm}
+spec:
+  nodeName: %s
+  serviceAccountName: runner
+  automountServiceAccountToken: false
+  containers: [{name: main, image: "registry.example/x:1", envFrom: [{secretRef: {name: %s}}]}]
+`, name, node, secret)
+}
+
+// The nodes of a connected cluster that has no Node authorizer of its own get
+// what their pods need, known from gatehouse-edge watch.
+func TestNodesOfASite(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	here := as(t, g)
+	dir, flags := connect(t, g, "farm", "--mode", "full")
+	path := filepath.Join(dir, "authorization.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := strings.Replace(string(text), "- type: Node\n  name: node\n", "", 1)
+	if without == string(text) {
+		t.Fatalf("no Node authorizer in\n%s", text)
+	}
+	if err := os.WriteFile(path, []byte(without), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cluster := startCluster(t, flags...)
+	there := as(t, cluster)
+	there.namespace("farm")
+	there.run("create", "serviceaccount", "runner", "-n", "farm")
+	for _, name := range []string{"mine", "theirs"} {
+		there.run("create", "secret", "generic", name, "-n", "farm", "--from-literal=k=v")
+	}
+	there.feed(podNeeding("worker-1", "web", "mine")+"---"+podNeeding("worker-2", "db", "theirs"), "create", "-f", "-")
+	as1 := func(args ...string) []string {
+		return append(args, "-n", "farm", "--as=system:node:worker-1", "--as-group=system:nodes")
+	}
+	can := func(name string) bool { return there.exec("", as1("get", "secret", name)...).Code == 0 }
+
+	// The Site has to say so, and the watcher to have told.
+	there.fails(1, []string{forbidden}, as1("get", "secret", "mine")...)
+	here.run("patch", "site", "farm", "--type=merge", "-p", `{"spec":{"authorization":{"nodes":"Needed"}}}`)
+	eventually(t, commandWithin, "the refusal says what is missing", func() bool {
+		return strings.Contains(there.exec("", as1("get", "secret", "mine")...).Stderr, `no objects of site "farm" are known`)
+	})
+
+	bin, err := harness.BuildGatehouse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	edgePath := filepath.Join(filepath.Dir(bin), "gatehouse-edge")
+	// The watcher is allowed what its manifest says, and nothing else.
+	manifest, err := harness.Start("gatehouse-edge", edgePath, nil, "watch", "manifest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err := manifest.Wait(t.Context()); err != nil || code != 0 {
+		t.Fatalf("manifest: %d %v", code, err)
+	}
+	there.feed(manifest.Log(), "apply", "-f", "-")
+	token := strings.TrimSpace(there.run("create", "token", "gatehouse-watch", "-n", "gatehouse"))
+	watcher := withToken(t, cluster, token)
+	watcher.fails(1, []string{forbidden}, "get", "secrets", "-n", "farm")
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(kubeconfig, []byte(watcher.run("config", "view", "--raw", "--flatten")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	startWatch := func() *harness.Process {
+		edge, err := harness.Start("gatehouse-edge", edgePath, nil, "watch", "--server", g.URL, "--site", "farm", "--dir", dir, "--kubeconfig", kubeconfig)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			edge.Kill()
+			if t.Failed() {
+				t.Logf("--- gatehouse-edge ---\n%s", edge.Log())
+			}
+		})
+		if _, err := edge.WaitLine(t.Context(), "ready farm"); err != nil {
+			t.Fatal(err)
+		}
+		return edge
+	}
+	edge := startWatch()
+
+	if !can("mine") {
+		t.Error("the node does not read what its pod needs")
+	}
+	there.fails(1, []string{forbidden, `no relationship found between node "worker-1" and this object`}, as1("get", "secret", "theirs")...)
+	there.fails(1, []string{forbidden}, as1("get", "secrets")...)
+	there.shows([]string{"web"}, as1("get", "pods", "--field-selector", "spec.nodeName=worker-1")...)
+	there.fails(1, []string{forbidden}, as1("get", "pods")...)
+	there.fails(1, []string{forbidden}, as1("delete", "pod", "db")...)
+	there.fails(1, []string{forbidden}, as1("delete", "node", "worker-1")...)
+
+	// Changes there count here, and do not wait.
+	there.feed(podNeeding("worker-1", "more", "theirs"), "create", "-f", "-")
+	took := eventually(t, commandWithin, "the new pod opens its secret", func() bool { return can("theirs") })
+	t.Logf("open %v after the pod", took.Round(time.Millisecond))
+	there.run("delete", "pod", "more", "-n", "farm", "--force", "--grace-period=0")
+	took = eventually(t, commandWithin, "the secret closes with the pod", func() bool { return !can("theirs") })
+	t.Logf("closed %v after the pod", took.Round(time.Millisecond))
+	eventually(t, commandWithin, "the Site tells that its objects are current", func() bool {
+		return strings.Contains(here.run("get", "site", "farm", "-o", `jsonpath={.status.conditions[?(@.type=="ObjectsCurrent")].status}`), "True")
+	})
+
+	// A restart of the control plane forgets nothing, though nobody tells it
+	// again.
+	edge.Kill()
+	if err := drain(g); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !can("mine") || can("theirs") {
+		t.Error("the restart forgot what nodes need")
+	}
+}
