@@ -11,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
@@ -170,12 +168,5 @@ func sourceMeta(kind string) metav1.TypeMeta {
 
 // sourcesClient speaks to auditsources.audit.gatehouse.dev.
 func sourcesClient(cfg *rest.Config) (*rest.RESTClient, error) {
-	scheme := runtime.NewScheme()
-	if err := auditapi.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	cfg = rest.CopyConfig(cfg)
-	cfg.APIPath, cfg.GroupVersion = "/apis", &auditapi.GroupVersion
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	return rest.RESTClientFor(cfg)
+	return groupClient(cfg, auditapi.GroupVersion, auditapi.AddToScheme)
 }
