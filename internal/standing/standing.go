@@ -68,8 +68,11 @@ type request struct {
 	credential *http.Request
 	end        context.CancelCauseFunc
 
-	mu        sync.Mutex // guards questions
+	mu        sync.Mutex // guards questions and looking
 	questions []question
+	// looking is set while the request is looked at: an identity provider that
+	// does not answer holds up the requests of its own users only.
+	looking bool
 }
 
 type question struct {
@@ -145,6 +148,8 @@ func (s *request) note(q question) {
 func (g *Registry) Run(ctx context.Context) error {
 	tick := time.NewTicker(afterChange)
 	defer tick.Stop()
+	var looks sync.WaitGroup
+	defer looks.Wait()
 	var policy uint64
 	var last time.Time
 	for {
@@ -158,12 +163,12 @@ func (g *Registry) Run(ctx context.Context) error {
 			continue
 		}
 		policy, last = number, now
-		g.review(ctx)
+		g.review(ctx, &looks)
 	}
 }
 
-// review looks at every request once.
-func (g *Registry) review(ctx context.Context) {
+// review looks at every admitted request once, at each on its own.
+func (g *Registry) review(ctx context.Context, looks *sync.WaitGroup) {
 	g.mu.Lock()
 	all := make([]*request, 0, len(g.open))
 	for s := range g.open {
@@ -171,21 +176,44 @@ func (g *Registry) review(ctx context.Context) {
 	}
 	g.mu.Unlock()
 	for _, s := range all {
-		if why := g.over(ctx, s); why != nil {
-			g.Log.Info("open request ended", "path", s.credential.URL.Path, "reason", fault.Public(why))
-			s.end(why)
+		questions, ok := s.look()
+		if !ok {
+			continue
 		}
+		looks.Go(func() {
+			defer s.looked()
+			if why := g.over(ctx, s.credential, questions); why != nil {
+				g.Log.Info("open request ended", "path", s.credential.URL.Path, "reason", fault.Public(why))
+				s.end(why)
+			}
+		})
 	}
 }
 
+// look returns what was allowed to a request, unless it is being looked at or
+// nothing was allowed yet: what was not admitted is answered by whoever refuses
+// it, not ended here.
+func (s *request) look() (questions []question, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.looking || len(s.questions) == 0 {
+		return nil, false
+	}
+	s.looking = true
+	return slices.Clone(s.questions), true
+}
+
+func (s *request) looked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looking = false
+}
+
 // over returns why a request may not go on, or nil.
-func (g *Registry) over(ctx context.Context, s *request) error {
-	if err := g.Verify(s.credential.WithContext(ctx)); err != nil && fault.KindOf(err) == fault.Unauthenticated {
+func (g *Registry) over(ctx context.Context, credential *http.Request, questions []question) error {
+	if err := g.Verify(credential.WithContext(ctx)); err != nil && fault.KindOf(err) == fault.Unauthenticated {
 		return err
 	}
-	s.mu.Lock()
-	questions := slices.Clone(s.questions)
-	s.mu.Unlock()
 	for i := range questions {
 		q := &questions[i]
 		if allowed, reason, err := g.Config.Decide(ctx, q.caller, &q.ask); err == nil && !allowed {

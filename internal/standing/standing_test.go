@@ -137,6 +137,71 @@ func TestStaysWhereNothingIsDecided(t *testing.T) {
 	}
 }
 
+// What was not admitted yet is refused by whoever authenticates it, in its own
+// words; ended here it would be answered with a timeout.
+func TestEndsOnlyWhatWasAdmitted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var w world
+		w.refused.Store(true)
+		g := w.registry(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- g.Run(ctx) }()
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/pods?labelSelector=a%3Db", nil)
+		r.Header.Set("Authorization", "Bearer ada")
+		g.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			time.Sleep(10 * time.Second)
+			if err := r.Context().Err(); err != nil {
+				t.Errorf("ended while it was authenticated: %v", context.Cause(r.Context()))
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
+		cancel()
+		<-ran
+	})
+}
+
+// A provider that does not answer is asked about one request; the next one is
+// ended in time nevertheless.
+func TestOneWaitsForNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var w world
+		g := w.registry(t)
+		verify := g.Verify
+		g.Verify = func(r *http.Request) error {
+			if r.URL.Path == "/slow" {
+				<-r.Context().Done()
+				return r.Context().Err()
+			}
+			return verify(r)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- g.Run(ctx) }()
+		h := g.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, _, _ = g.Permit(r.Context(), resource.Caller{Name: "ada"}, &authz.Request{Verb: "watch"})
+			<-r.Context().Done()
+		}))
+		done := map[string]chan struct{}{"/slow": make(chan struct{}), "/other": make(chan struct{})}
+		for path, c := range done {
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, path+"?watch=1", nil)
+			r.Header.Set("Authorization", "Bearer ada")
+			go func() { h.ServeHTTP(httptest.NewRecorder(), r); close(c) }()
+		}
+		time.Sleep(time.Minute)
+		began := time.Now()
+		w.refused.Store(true)
+		<-done["/other"]
+		if stood := time.Since(began); stood > 600*time.Millisecond {
+			t.Errorf("stood %v", stood)
+		}
+		cancel()
+		<-done["/slow"]
+		<-ran
+	})
+}
+
 func TestOtherRequestsPass(t *testing.T) {
 	t.Parallel()
 	g := new(world).registry(t)
