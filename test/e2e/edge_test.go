@@ -146,13 +146,19 @@ func TestLocalDecisions(t *testing.T) {
 	token := func() string {
 		return strings.TrimSpace(here.run("create", "token", "robot", "-n", "lab", "--audience", "gatehouse:site:edged"))
 	}
-	stolen, kept, unseen := token(), token(), token()
+	stolen, kept, unseen, unseenStolen := token(), token(), token(), token()
+	// Tokens that nobody shows until the control plane is gone.
+	here.run("create", "serviceaccount", "leaver", "-n", "lab")
+	leavers := strings.TrimSpace(here.run("create", "token", "leaver", "-n", "lab", "--audience", "gatehouse:site:edged"))
+	elsewhere := strings.TrimSpace(here.run("create", "token", "robot", "-n", "lab"))
+	here.run("delete", "serviceaccount", "leaver", "-n", "lab")
 	thief, owner := tokenClient(t, cluster, stolen), tokenClient(t, cluster, kept)
 	eventually(t, commandWithin, "both tokens work", func() bool {
 		return thief.lists("lab") == http.StatusOK && owner.lists("lab") == http.StatusOK
 	})
 
 	// A ban counts in the cluster within the second, for one token.
+	revoke(t, g, "credential", credentialID(t, unseenStolen))
 	name := revoke(t, g, "credential", credentialID(t, stolen))
 	took := promptly(t, effectWithin, "the stolen token is refused in the cluster", func() bool {
 		return thief.lists("lab") != http.StatusOK
@@ -191,8 +197,17 @@ func TestLocalDecisions(t *testing.T) {
 		}
 		ids[id] = 0
 	}
-	if code := tokenClient(t, cluster, unseen).lists("lab"); code != http.StatusUnauthorized {
-		t.Errorf("a token that nobody vouched for: %d", code)
+	// Tokens that the cluster never saw: what holds for them is known here.
+	for _, tc := range []struct {
+		what, token string
+		code        int
+	}{
+		{"good", unseen, http.StatusOK}, {"banned", unseenStolen, http.StatusUnauthorized},
+		{"of an account that is gone", leavers, http.StatusUnauthorized}, {"for another place", elsewhere, http.StatusUnauthorized},
+	} {
+		if code := tokenClient(t, cluster, tc.token).lists("lab"); code != tc.code {
+			t.Errorf("a token that was never shown, %s: %d, want %d", tc.what, code, tc.code)
+		}
 	}
 	// As long as kube-apiserver remembers, and more.
 	eventually(t, commandWithin, "enough calls", func() bool {
@@ -210,6 +225,7 @@ func TestLocalDecisions(t *testing.T) {
 	edge.Kill()
 	edge = startEdge(t, flags)
 	there.shows([]string{"plans"}, "get", "configmaps", "-n", "lab", "--as="+robot, "--as-group=system:authenticated")
+	withToken(t, cluster, unseen).shows([]string{"plans"}, "get", "configmaps", "-n", "lab")
 	there.fails(1, []string{"Forbidden"}, "get", "secrets", "-n", "lab", "--as="+robot, "--as-group=system:authenticated")
 	if can, id := evaluate(t, local, robot, "list", "configmaps"); can {
 		ids[id] = 0
