@@ -2,6 +2,7 @@ package authn_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"maps"
 	"slices"
@@ -185,6 +186,43 @@ func TestLegacyClaimsRefused(t *testing.T) {
 	for _, bad := range []authn.LegacyTokens{{}, {Keys: ring}, {Secrets: secrets}} {
 		if _, err := authn.New(authn.Config{Audiences: []string{"a"}, Objects: w.objects, Legacy: &bad}); err == nil {
 			t.Errorf("%+v: accepted", bad)
+		}
+	}
+}
+
+// TestUpstreamLegacyCases has what TestTokenGenerateAndValidate of Kubernetes
+// v1.36.3, pkg/serviceaccount, says of legacy tokens and the tests above do not.
+// Left out: RSA keys (ours are P-256), a second issuer for the same keys (each
+// key has one issuer here), and looking nothing up, which cannot be chosen.
+func TestUpstreamLegacyCases(t *testing.T) {
+	t.Parallel()
+	w, _, ring, token := newLegacyWorld(t)
+	w.refused("invalid token", authn.Malformed)
+	parts := strings.Split(token, ".")
+	// What reads as a compact token inside of one that is not.
+	for within, reason := range map[string]authn.Reason{base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"bar"}`)): authn.UnknownIssuer, parts[1]: authn.Malformed} {
+		w.refused(`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","malformed_iss":".`+within+`."}`, reason)
+	}
+	unverified, err := jws.Parse(token)
+	must(t, err)
+	own := ring.Get(unverified.KeyID())
+	renamed, err := jws.NewKey("bogus", own.Algorithm(), own.Public())
+	must(t, err)
+	for name, tc := range map[string]struct {
+		keys   []*jws.Key
+		reason authn.Reason
+	}{
+		"no keys":                {nil, authn.UnknownKey},
+		"invalid keys":           {[]*jws.Key{newSigner(t, newKey(t)).Key(), newSigner(t, newKey(t)).Key()}, authn.UnknownKey},
+		"the key under a new id": {[]*jws.Key{renamed}, authn.UnknownKey},
+		"rotated keys":           {[]*jws.Key{newSigner(t, newKey(t)).Key(), own}, ""},
+	} {
+		must(t, ring.Replace(tc.keys))
+		w.clock.advance(2 * time.Second)
+		if tc.reason == "" {
+			w.accepted(token)
+		} else if err := w.refused(token, tc.reason); err == nil {
+			t.Error(name)
 		}
 	}
 }
