@@ -108,17 +108,17 @@ func (f *Follower) hold(header *Header, body []byte) error {
 	next := &InForce{Header: h}
 	switch {
 	case old != nil && old.Header.Digest == h.Digest && (len(body) == 0 || digest(body) == h.Digest):
-		next.Snapshot, next.Issuers, next.present = old.Snapshot, old.Issuers, old.present
+		next.Snapshot, next.present = old.Snapshot, old.present
 	case len(body) == 0:
 		return ErrUnknownPolicy
 	case digest(body) != h.Digest:
 		return errors.New("the body is not the one that was signed")
 	default:
-		content, creds, err := decodeBody(body, f.rules.Compile)
+		content, present, err := decodeBody(body, f.rules.Compile)
 		if err != nil {
 			return err
 		}
-		next.Issuers, next.present = creds.Issuers, creds.Present
+		next.present = present
 		next.Snapshot = authz.New().Update(func(t *authz.Tx) { t.PutContent(&content) })
 	}
 	f.held.Store(next)

@@ -16,7 +16,7 @@ import (
 const (
 	// magic names the format and its version, and keeps its signatures apart
 	// from all others.
-	magic = "gatehouse policy snapshot 3\n"
+	magic = "gatehouse policy snapshot 2\n"
 	// MaxFrame bounds a frame, in bytes: about four million bindings.
 	MaxFrame     = 256 << 20
 	maxHeader    = 4 << 10
@@ -56,10 +56,11 @@ type Verifier interface {
 	Verify(keyID string, message, signature []byte) error
 }
 
-// Seal returns a full frame with the policy and what verifies credentials. Of h, Key and Digest are filled in; the header that was signed
+// Seal returns a full frame with the policy and the objects of credentials that
+// are present. Of h, Key and Digest are filled in; the header that was signed
 // is returned.
-func Seal(c *authz.Content, creds Credentials, h Header, signer Signer) ([]byte, Header, error) {
-	body, err := encodeBody(c, creds)
+func Seal(c *authz.Content, present []Fingerprint, h Header, signer Signer) ([]byte, Header, error) {
+	body, err := encodeBody(c, present)
 	if err != nil {
 		return nil, h, fmt.Errorf("encode policy: %w", err)
 	}

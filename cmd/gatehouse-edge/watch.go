@@ -23,11 +23,18 @@ func watchCommand() *cobra.Command {
 	var o watchOptions
 	c := &cobra.Command{
 		Use:   "watch --server URL --site NAME --dir DIR [--kubeconfig FILE]",
-		Short: "Tell the control plane which objects the nodes of a cluster need",
+		Short: "Tell the control plane what it cannot see of a cluster from outside",
 		Long: `Lists and watches the pods, persistent volumes and volume attachments of a cluster,
 and tells the control plane which node needs which objects: names alone, never what
 is in a pod or a secret. The control plane answers questions about the cluster's
 nodes from that where the Site says authorization.nodes: Needed.
+
+It also reads, four times a minute, the metrics of each kube-apiserver, and tells
+how many audit events it made and how many it threw away, which a kube-apiserver
+tells nobody by itself: each loss becomes a gap in the record with its count. The
+kube-apiservers are those of the EndpointSlice default/kubernetes, each at its own
+address, or else the one of the kubeconfig. The condition AuditAccounted of the Site
+says whether all of them are reached.
 
 It runs inside the cluster with a service account that may do nothing else; without
 --kubeconfig it uses that of its pod. "gatehouse-edge watch manifest" prints the
@@ -95,8 +102,9 @@ func watchManifestCommand() *cobra.Command {
 		Use:   "manifest [--namespace NAME]",
 		Short: "Print what the watcher has to be allowed in the cluster",
 		Long: `Prints a namespace, a service account and a ClusterRole with its binding, for
-kubectl apply. The role reads pods, persistent volumes and volume attachments, and
-nothing else: no secrets, no config maps, no changes.`,
+kubectl apply. The roles read pods, persistent volumes, volume attachments, the
+addresses of the kube-apiservers and their metrics, and nothing else: no secrets, no
+config maps, no changes.`,
 		Example: `  gatehouse-edge watch manifest | kubectl apply -f -`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -133,6 +141,8 @@ rules:
 - apiGroups: [storage.k8s.io]
   resources: [volumeattachments]
   verbs: [list, watch]
+- nonResourceURLs: [/metrics]
+  verbs: [get]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -141,6 +151,31 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: ClusterRole
+  name: gatehouse-watch
+subjects:
+- kind: ServiceAccount
+  name: gatehouse-watch
+  namespace: %[1]s
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: gatehouse-watch
+  namespace: default
+rules:
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  resourceNames: [kubernetes]
+  verbs: [get]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: gatehouse-watch
+  namespace: default
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
   name: gatehouse-watch
 subjects:
 - kind: ServiceAccount

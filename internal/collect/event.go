@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/secret"
 )
 
 // Entry is one foreign log entry.
@@ -60,7 +62,7 @@ const AnnotationClaimedHost = "audit.gatehouse.dev/claimed-host"
 
 // Event returns an entry in the form of the record. Who wrote it, from where
 // and when it arrived is what we know ourselves; the rest is what it says.
-func (w Writer) Event(e *Entry, from Peer, received time.Time) audit.Event {
+func (w Writer) Event(ids *IDs, e *Entry, from Peer, received time.Time) audit.Event {
 	way := ways[e.Kind]
 	host := w.Host
 	if host == "" {
@@ -68,7 +70,7 @@ func (w Writer) Event(e *Entry, from Peer, received time.Time) audit.Event {
 	}
 	out := audit.Event{
 		Level: audit.LevelRequest, Stage: audit.StageResponseComplete, Verb: Verb,
-		AuditID:    w.id(e),
+		AuditID:    w.id(ids, e),
 		RequestURI: "/sites/" + w.Site + way.path,
 		User:       audit.UserInfo{Username: w.User(), Groups: []string{w.Group()}},
 		UserAgent:  Clip(from.Agent, maxAgent), SourceIPs: []string{from.Address},
@@ -107,17 +109,27 @@ const (
 // id is the same for the same entry of the same writer. Of a site's own
 // certificate the host is a part of it: the hosts behind it must not hide each
 // other's entries.
-func (w Writer) id(e *Entry) string {
+func (w Writer) id(ids *IDs, e *Entry) string {
 	if w.Source == "" {
-		return ID(string(e.Kind), w.Site, "", e.Host, e.ID)
+		return ids.ID(string(e.Kind), w.Site, "", e.Host, e.ID)
 	}
-	return ID(string(e.Kind), w.Site, w.Source, e.ID)
+	return ids.ID(string(e.Kind), w.Site, w.Source, e.ID)
 }
+
+// IDs makes the auditIDs of what is recorded in the name of a site. An event of
+// a site whose auditID is on record already is taken for a repetition, and a
+// site says itself which auditIDs the events of its own kube-apiserver bear. So
+// nobody but the control plane may be able to tell beforehand which one a gap or
+// an entry of a host will have. It is safe for concurrent use.
+type IDs struct{ key secret.Bytes }
+
+// NewIDs takes the key, which all replicas share.
+func NewIDs(key [32]byte) *IDs { return &IDs{secret.NewBytes(key[:])} }
 
 // ID returns an auditID that is the same for the same parts, a UUID of version
 // 8 (RFC 9562).
-func ID(parts ...string) string {
-	h := sha256.New()
+func (i *IDs) ID(parts ...string) string {
+	h := hmac.New(sha256.New, i.key.Reveal())
 	for _, part := range parts {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], uint64(len(part)))

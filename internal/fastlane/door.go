@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/fastlane/sarwire"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/objectwire"
+	"github.com/gatehouse-dev/gatehouse/internal/federation/totalwire"
 )
 
 // door is one thing that a site may do.
@@ -39,6 +40,7 @@ var doors = map[string]door{
 	"authorize":      {maxReviewBody, (*turn).doorAuthorize, full},
 	"authorize/deny": {maxReviewBody, (*turn).doorDeny, deciding},
 	"audit":          {maxEventListBody, (*turn).doorAudit, always},
+	"audit/totals":   {totalwire.MaxBody, (*turn).doorTotals, always},
 	"sign":           {maxClaimsBody, (*turn).doorSign, always},
 	"keys":           {maxClaimsBody, (*turn).doorKeys, always},
 	"objects":        {objectwire.MaxBody, (*turn).doorObjects, always},

@@ -66,6 +66,9 @@ type Config struct {
 	SiteTokens SiteTokens
 	// Objects takes what sites tell of their objects; nil closes that door.
 	Objects SiteObjects
+	// Totals takes what the kube-apiservers of sites say of their audit events;
+	// nil closes that door.
+	Totals Totals
 	// Snapshots is the policy that sites follow; nil closes those doors.
 	Snapshots *policystream.Publisher
 	// Acknowledged, if set, is told that a site decides by the policy of a

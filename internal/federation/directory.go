@@ -44,6 +44,19 @@ func (d *Directory) Get(name string) (*api.Site, bool) {
 	return s, ok && s.DeletionTimestamp == nil
 }
 
+// All returns the connected sites in order of their names, shared as by
+// [Directory.Get].
+func (d *Directory) All() []*api.Site {
+	all := *d.sites.Load()
+	out := make([]*api.Site, 0, len(all))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if s := all[name]; s.DeletionTimestamp == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // Replace sets all sites.
 func (d *Directory) Replace(sites []*api.Site) {
 	next := make(map[string]*api.Site, len(sites))

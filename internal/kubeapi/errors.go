@@ -22,8 +22,7 @@ func statusError(err error, n resource.Names, name string) error {
 	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		// The library looks at the error itself, not at what it wraps.
-		return &apierrors.StatusError{ErrStatus: status.Status()}
+		return err
 	}
 	gr := groupResource(n)
 	text := fault.Public(err)

@@ -24,11 +24,13 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/collect/gaps"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/otlp"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/senders"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/syslog"
-	"github.com/gatehouse-dev/gatehouse/internal/fastlane"
+	"github.com/gatehouse-dev/gatehouse/internal/federation"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
 )
 
 // collectors take in what hosts and programs of sites log.
@@ -39,20 +41,30 @@ type collectors struct {
 	otlp     *otlp.Door
 	entries  *prometheus.CounterVec
 	gaps     *gaps.Tracker
+	ids      *collect.IDs
+	senders  *senders.Accounts
 	now      func() time.Time
 }
 
 // newCollectors makes the doors. ctx ends with the server.
-func newCollectors(ctx context.Context, verifier collect.Verifier, sites fastlane.Sites, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
-	c := &collectors{gaps: gaps.New(), now: now, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
+func newCollectors(ctx context.Context, st *state, verifier collect.Verifier, sites siteDoors, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
+	key, err := st.vault.Shared(ctx, "audit-ids")
+	if err != nil {
+		return nil, err
+	}
+	c := &collectors{gaps: gaps.New(), ids: collect.NewIDs([32]byte(key.Reveal())), now: now, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_collected_entries_total", Help: "Log entries that sources of sites wrote, by site, kind and outcome (recorded, duplicate).",
 	}, []string{"site", "kind", "outcome"})}
-	var err error
 	if c.sources, err = collect.NewSources(collect.Config{Verifier: verifier, Site: sites.Get, SiteHeard: sites.Heard, Now: now}); err != nil {
 		return nil, err
 	}
-	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: guard, Collected: log, Count: c.count, Stop: ctx, Now: now, Log: logger})
+	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: guard, Collected: log, IDs: c.ids, Count: c.count, Stop: ctx, Now: now, Log: logger})
 	if err != nil {
+		return nil, err
+	}
+	if c.senders, err = senders.New(senders.Config{
+		Store: etcd.NewBlobs(st.client, senderArea), Recorder: log, IDs: c.ids, LastHeard: lastHeard(sites.Directory), Now: now,
+	}); err != nil {
 		return nil, err
 	}
 	c.journal, c.otlp = journal.Door{Entrance: c.entrance}, otlp.New(c.entrance)
@@ -79,7 +91,7 @@ func (c *collectors) serve(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // run judges what is heard until ctx ends.
-func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, log *ledger.Log, now func() time.Time, logger *slog.Logger) {
+func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, directory *federation.Directory, log *ledger.Log, now func() time.Time, logger *slog.Logger) {
 	modify := func(ctx context.Context, name string, change func(*auditapi.AuditSource) error) error {
 		err := frame.Modify(ctx, auditSources, "status", "", name, func(o resource.Object) error { return change(o.(*auditapi.AuditSource)) })
 		if apierrors.IsNotFound(err) {
@@ -89,8 +101,9 @@ func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, log
 	}
 	w.start("audit gaps", func() error { return c.findGaps(ctx, log, logger) })
 	w.start("audit sources", func() error {
-		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, Now: now, Log: logger})
+		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, IDs: c.ids, Now: now, Log: logger})
 	})
+	w.start("audit senders", func() error { return tendSenders(ctx, frame, directory, c.senders, logger) })
 }
 
 // listenSyslog takes in syslog over TLS where the configuration says so.
@@ -155,7 +168,7 @@ func (c *collectors) findGaps(ctx context.Context, log *ledger.Log, logger *slog
 		for len(found) > 0 {
 			g := found[0]
 			logger.Warn("audit events of a site are missing", "site", g.Site, "from", g.From, "to", g.To, "missing", g.Missing)
-			if _, err := log.AppendCollected(ctx, g.Site, []audit.Event{g.Event(c.now())}); err != nil {
+			if _, err := log.AppendCollected(ctx, g.Site, []audit.Event{g.Event(c.ids, c.now())}); err != nil {
 				if ctx.Err() == nil {
 					logger.Error("gap not recorded", "site", g.Site, "error", err)
 				}

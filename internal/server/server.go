@@ -193,7 +193,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	local, err := openLocalDecisions(ctx, o.Config, st, policy, authorizer.Ready, who.index, tokenIssuers(iss, banned, now, log), now, log)
+	local, err := openLocalDecisions(ctx, o.Config, st, policy, authorizer.Ready, who.index, now, log)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
-	collected, err := newCollectors(ctx, chain, doors, record, books.guard, now, log)
+	collected, err := newCollectors(ctx, st, chain, doors, record, books.guard, now, log)
 	if err != nil {
 		return err
 	}
@@ -373,7 +373,7 @@ func Run(ctx context.Context, o Options) error {
 	work.start("objects of sites, status", func() error { return tendSiteObjects(ctx, frame, directory, siteNodes, log) })
 	work.start("site status", func() error { return reportDoors(ctx, frame, directory, local, now, log) })
 	local.run(ctx, work)
-	collected.run(ctx, work, frame, record, now, log)
+	collected.run(ctx, work, frame, directory, record, now, log)
 
 	if public != nil {
 		work.start("public keys", func() error { return serveDiscovery(ctx, public, iss, serving, log) })
@@ -401,7 +401,7 @@ func Run(ctx context.Context, o Options) error {
 		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
 		Sites:        doors,
 		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
-		Recorder: books.guard, Policy: books.raised, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes,
+		Recorder: books.guard, Policy: books.raised, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes, Totals: collected.senders,
 		Collect: collected.serve, Observe: collected.observe,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,
 	})

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
-	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -47,11 +46,7 @@ func (o objects) Secret(ctx context.Context, namespace, name string) (string, er
 }
 
 func (o objects) Node(ctx context.Context, name string) (string, error) {
-	uid, err := o.uid(ctx, nodes, "", name)
-	if apierrors.IsNotFound(err) {
-		return "", fault.Wrap(fault.NotFound, err.Error(), err)
-	}
-	return uid, err
+	return o.uid(ctx, nodes, "", name)
 }
 
 func (o objects) Pod(ctx context.Context, namespace, name string) (issuer.Pod, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A client sends requests that kubectl would not.
@@ -53,7 +54,7 @@ func newClient(t *testing.T, base string, config *tls.Config) client {
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
 	return client{t: t, base: base, http: &http.Client{
-		Timeout:   commandWithin,
+		Timeout:   30 * time.Second,
 		Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse

@@ -131,18 +131,13 @@ func TestLegacyTokens(t *testing.T) {
 		t.Errorf("annotated with uid %q", got)
 	}
 	robot := withToken(t, g, token)
-	today := time.Now().UTC().Format(time.DateOnly)
 	got := robot.exec("", "auth", "whoami")
 	if got.Code != 0 || !strings.Contains(got.Stdout, "system:serviceaccount:old:robot") || !strings.Contains(got.Stderr, "Warning: the token of Secret old/used never expires") {
 		t.Fatalf("using it: %v", got)
 	}
-	tomorrow := time.Now().UTC().Format(time.DateOnly) // if the story runs at midnight
+	today := time.Now().UTC().Format(time.DateOnly)
 	eventually(t, commandWithin, "the use is on the label", func() bool {
-		used := read("used", `{.metadata.labels.kubernetes\.io/legacy-token-last-used}`)
-		if used == tomorrow {
-			today = tomorrow
-		}
-		return used == today
+		return read("used", `{.metadata.labels.kubernetes\.io/legacy-token-last-used}`) == today
 	})
 	if !record(t, g, "--user", "system:serviceaccount:old:robot").has(func(e event) bool {
 		return e.Annotations["authentication.k8s.io/legacy-token-manual-secret"] == "used"
@@ -170,9 +165,9 @@ func TestLegacyTokens(t *testing.T) {
 	list(2, "used", "--invalidate")
 	list(0, "--namespace", "old", "used", "--invalidate")
 	refused := func() bool { return robot.exec("", "auth", "whoami").Code != 0 }
-	promptly(t, effectWithin*5, "the token is refused", refused)
+	eventually(t, effectWithin*5, "the token is refused", refused)
 	list(0, "--namespace", "old", "used", "--restore")
-	promptly(t, effectWithin*5, "the token is accepted again", func() bool { return !refused() })
+	eventually(t, effectWithin*5, "the token is accepted again", func() bool { return !refused() })
 	k.run("delete", "serviceaccount", "robot", "-n", "old")
 	eventually(t, commandWithin, "the secrets go with their account", func() bool {
 		return refused() && k.exec("", "get", "secret", "-n", "old", "used").Code == 1
@@ -217,12 +212,12 @@ type: bootstrap.kubernetes.io/token
 metadata: {name: bootstrap-token-abcdef, namespace: kube-system}
 stringData: {token-id: abcdef, token-secret: 0123456789abcdef, usage-bootstrap-authentication: "true", auth-extra-groups: "system:bootstrappers:lab"}
 `, "create", "-f", "-")
-	promptly(t, effectWithin*5, "the token signs in", works)
+	eventually(t, effectWithin*5, "the token signs in", works)
 	if _, code := anybody.whoami(bearerOf("abcdef.0123456789abcdee")); code != http.StatusUnauthorized {
 		t.Errorf("a wrong secret: %d", code)
 	}
 	k.run("delete", "secret", "-n", "kube-system", "bootstrap-token-abcdef")
-	promptly(t, effectWithin*5, "the token ends", func() bool { return !works() })
+	eventually(t, effectWithin*5, "the token ends", func() bool { return !works() })
 }
 
 // A proxy of the configured authority speaks for its callers, and nobody else.
@@ -299,7 +294,9 @@ func TestForeignClientCertificates(t *testing.T) {
 	ca, caKey := certify(t, "company", nil, nil)
 	file := func(name, kind string, der []byte) string {
 		path := filepath.Join(dir, name)
-		replaceFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		return path
 	}
 	list := func(number int64, next time.Time, revoked ...*x509.Certificate) string {
@@ -415,5 +412,5 @@ func TestPublishedTrust(t *testing.T) {
 		return code == http.StatusForbidden && strings.Contains(string(body), "impersonate on all users")
 	})
 	revoke(t, g, "credential", "X509SHA256="+fmt.Sprintf("%x", sha256.Sum256(pair.Certificate[0])))
-	promptly(t, effectWithin, "the proxy is banned", func() bool { _, code := proxy.whoami(jane); return code == http.StatusUnauthorized })
+	eventually(t, effectWithin, "the proxy is banned", func() bool { _, code := proxy.whoami(jane); return code == http.StatusUnauthorized })
 }

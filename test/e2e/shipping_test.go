@@ -3,10 +3,8 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -146,8 +144,7 @@ func senderDropped(t *testing.T, cluster *harness.Cluster) int {
 	return int(total)
 }
 
-// eventIDs reads events, one a line, and counts each audit id with its stage. A
-// last line without its end is being written.
+// eventIDs reads events, one a line, and counts each audit id with its stage.
 func eventIDs(t *testing.T, path string) map[string]int {
 	t.Helper()
 	f, err := os.Open(path)
@@ -156,20 +153,19 @@ func eventIDs(t *testing.T, path string) map[string]int {
 	}
 	defer f.Close()
 	ids := map[string]int{}
-	for lines := bufio.NewReaderSize(f, 1<<20); ; {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return ids
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
 		var e struct{ AuditID, Stage string }
-		if err := json.Unmarshal(line, &e); err != nil || e.AuditID == "" {
-			t.Fatalf("%s: %v: %s", path, err, line)
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.AuditID == "" {
+			t.Fatalf("%s: %v: %s", path, err, lines.Bytes())
 		}
 		ids[e.AuditID+"/"+e.Stage]++
 	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return ids
 }
 
 // recordFile writes the matching events of a record to a file, since they may

@@ -55,7 +55,8 @@ func TestSiteTokensSignedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	socket := filepath.Join(shortDir(t), "s")
+	// Paths of unix sockets are short.
+	socket := filepath.Join(t.TempDir(), "s")
 	edge, err := harness.Start("gatehouse-edge", filepath.Join(filepath.Dir(bin), "gatehouse-edge"), nil,
 		"signer", "--socket", socket, "--server", g.URL, "--site", "signed", "--dir", dir, "--refresh", "1s")
 	if err != nil {

@@ -25,6 +25,47 @@ spec:
 `, name, node, secret)
 }
 
+// watchKubeconfig lets gatehouse-edge watch into a cluster, as its manifest says,
+// and returns what it needs for that, and a kubectl that may as much.
+func watchKubeconfig(t *testing.T, cluster *harness.Cluster) (path string, watcher kube) {
+	t.Helper()
+	manifest, err := harness.Start("gatehouse-edge", edgeProgram(t), nil, "watch", "manifest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, err := manifest.Wait(t.Context()); err != nil || code != 0 {
+		t.Fatalf("manifest: %d %v", code, err)
+	}
+	there := as(t, cluster)
+	there.feed(manifest.Log(), "apply", "-f", "-")
+	watcher = withToken(t, cluster, strings.TrimSpace(there.run("create", "token", "gatehouse-watch", "-n", "gatehouse")))
+	path = filepath.Join(t.TempDir(), "kubeconfig")
+	if err := os.WriteFile(path, []byte(watcher.run("config", "view", "--raw", "--flatten")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, watcher
+}
+
+// startWatch runs gatehouse-edge watch until the test ends, and returns when the
+// control plane has everything.
+func startWatch(t *testing.T, g *harness.Gatehouse, site, dir, kubeconfig string) *harness.Process {
+	t.Helper()
+	edge, err := harness.Start("gatehouse-edge", edgeProgram(t), nil, "watch", "--server", g.URL, "--site", site, "--dir", dir, "--kubeconfig", kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		edge.Kill()
+		if t.Failed() {
+			t.Logf("--- gatehouse-edge ---\n%s", edge.Log())
+		}
+	})
+	if _, err := edge.WaitLine(t.Context(), "ready "+site); err != nil {
+		t.Fatal(err)
+	}
+	return edge
+}
+
 // The nodes of a connected cluster that has no Node authorizer of its own get
 // what their pods need, known from gatehouse-edge watch.
 func TestNodesOfASite(t *testing.T) {
@@ -64,44 +105,11 @@ func TestNodesOfASite(t *testing.T) {
 		return strings.Contains(there.exec("", as1("get", "secret", "mine")...).Stderr, `no objects of site "farm" are known`)
 	})
 
-	bin, err := harness.BuildGatehouse()
-	if err != nil {
-		t.Fatal(err)
-	}
-	edgePath := filepath.Join(filepath.Dir(bin), "gatehouse-edge")
 	// The watcher is allowed what its manifest says, and nothing else.
-	manifest, err := harness.Start("gatehouse-edge", edgePath, nil, "watch", "manifest")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if code, err := manifest.Wait(t.Context()); err != nil || code != 0 {
-		t.Fatalf("manifest: %d %v", code, err)
-	}
-	there.feed(manifest.Log(), "apply", "-f", "-")
-	token := strings.TrimSpace(there.run("create", "token", "gatehouse-watch", "-n", "gatehouse"))
-	watcher := withToken(t, cluster, token)
+	kubeconfig, watcher := watchKubeconfig(t, cluster)
 	watcher.fails(1, []string{forbidden}, "get", "secrets", "-n", "farm")
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	if err := os.WriteFile(kubeconfig, []byte(watcher.run("config", "view", "--raw", "--flatten")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	startWatch := func() *harness.Process {
-		edge, err := harness.Start("gatehouse-edge", edgePath, nil, "watch", "--server", g.URL, "--site", "farm", "--dir", dir, "--kubeconfig", kubeconfig)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			edge.Kill()
-			if t.Failed() {
-				t.Logf("--- gatehouse-edge ---\n%s", edge.Log())
-			}
-		})
-		if _, err := edge.WaitLine(t.Context(), "ready farm"); err != nil {
-			t.Fatal(err)
-		}
-		return edge
-	}
-	edge := startWatch()
+	watcher.fails(1, []string{forbidden}, "get", "endpointslices", "-n", "default")
+	edge := startWatch(t, g, "farm", dir, kubeconfig)
 
 	if !can("mine") {
 		t.Error("the node does not read what its pod needs")

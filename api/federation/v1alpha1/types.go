@@ -180,8 +180,9 @@ type SiteStatus struct {
 // SiteDoor is the use that a site makes of one of its doors.
 type SiteDoor struct {
 	// name of the door as in its URL: authenticate, authorize/deny, authorize,
-	// audit, admit, images, journal, keys, objects, reports, sign, snapshot,
-	// snapshot/ack, v1/logs; or syslog, which has a listener of its own.
+	// audit, audit/totals, admit, images, journal, keys, objects, reports, sign,
+	// snapshot, snapshot/ack, v1/logs; or syslog, which has a listener of its
+	// own.
 	Name string `json:"name"`
 	// lastHeard is when the site last used the door.
 	// +optional

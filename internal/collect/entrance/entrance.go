@@ -44,6 +44,7 @@ type Config struct {
 	Sources   *collect.Sources
 	Recorder  audit.Recorder
 	Collected audit.CollectedRecorder
+	IDs       *collect.IDs
 	// Count is told how many entries of a site were recorded, and how many
 	// came again.
 	Count func(site string, kind auditapi.AuditSourceKind, recorded, duplicates int)
@@ -63,7 +64,7 @@ type Entrance struct {
 
 // New checks the configuration.
 func New(c Config) (*Entrance, error) {
-	if c.Sources == nil || c.Recorder == nil || c.Collected == nil || c.Count == nil || c.Stop == nil || c.Now == nil || c.Log == nil {
+	if c.Sources == nil || c.Recorder == nil || c.Collected == nil || c.IDs == nil || c.Count == nil || c.Stop == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("collect entrance: incomplete configuration")
 	}
 	return &Entrance{Config: c, held: map[string]int{}}, nil
@@ -200,7 +201,7 @@ func (v *Visit) Record(ctx context.Context, entries []*collect.Entry) error {
 	events := make([]audit.Event, len(entries))
 	newest := map[string]time.Time{}
 	for i, entry := range entries {
-		events[i] = v.Event(entry, v.Peer, now)
+		events[i] = v.Event(v.e.IDs, entry, v.Peer, now)
 		host := events[i].ObjectRef.Name
 		if at, ok := newest[host]; !ok || entry.At.After(at) {
 			newest[host] = entry.At

@@ -17,7 +17,8 @@
 // Both are judged once nothing can still arrive: a batch that waits in the
 // sender's retries is late and not missing. What a gap shorter than half a
 // minute took away from a sender that records one stage only leaves no trace
-// here; the sender's metric apiserver_audit_error_total is the only witness.
+// here; the sender's metric apiserver_audit_error_total is the only witness, and
+// package collect/senders takes that.
 //
 // It owns: [Tracker] and the events about gaps. It refuses: storage and clocks.
 // Start at [Tracker.Observe].

@@ -42,9 +42,15 @@ type Gap struct {
 	Site string
 	// From and To bound the requests whose events are missing.
 	From, To time.Time
-	// Missing counts stages, at least; 0 where it cannot be known.
-	Missing int
-	Why     string
+	// Missing counts events; 0 where it cannot be known.
+	Missing int64
+	// Late counts events that came after they had been recorded as missing.
+	Late int64
+	Why  string
+	// Sender is the process that threw them away, where it says so itself.
+	Sender string
+	// Key tells the gap from others that are alike in all of the above.
+	Key string
 }
 
 // Tracker watches the events of sites. It is safe for concurrent use.
@@ -344,17 +350,23 @@ func (s *site) steady(before int64) bool {
 }
 
 // Event is the record of a gap. The same gap has the same auditID.
-func (g Gap) Event(now time.Time) audit.Event {
+func (g Gap) Event(ids *collect.IDs, now time.Time) audit.Event {
 	e := audit.Event{
 		Level: audit.LevelMetadata, Stage: audit.StageResponseComplete, Verb: "gap",
-		AuditID:    collect.ID("gap", g.Site, g.From.Format(time.RFC3339Nano), g.To.Format(time.RFC3339Nano), strconv.Itoa(g.Missing)),
+		AuditID:    ids.ID("gap", g.Site, g.From.Format(time.RFC3339Nano), g.To.Format(time.RFC3339Nano), strconv.FormatInt(g.Missing, 10), g.Sender, g.Key),
 		RequestURI: "/sites/" + g.Site + "/audit", User: audit.UserInfo{Username: collect.User},
 		ObjectRef:                &audit.ObjectReference{APIGroup: "federation.gatehouse.dev", APIVersion: "v1alpha1", Resource: "sites", Name: g.Site},
 		RequestReceivedTimestamp: audit.MicroTime{Time: now}, StageTimestamp: audit.MicroTime{Time: now},
 	}
 	e.Annotate(audit.AnnotationGap, g.Why)
 	if g.Missing > 0 {
-		e.Annotate(audit.AnnotationGapCount, strconv.Itoa(g.Missing))
+		e.Annotate(audit.AnnotationGapCount, strconv.FormatInt(g.Missing, 10))
+	}
+	if g.Late > 0 {
+		e.Annotate("audit.gatehouse.dev/gap-late", strconv.FormatInt(g.Late, 10))
+	}
+	if g.Sender != "" {
+		e.Annotate("audit.gatehouse.dev/gap-sender", g.Sender)
 	}
 	e.Annotate("audit.gatehouse.dev/gap-from", g.From.UTC().Format(time.RFC3339Nano))
 	e.Annotate("audit.gatehouse.dev/gap-to", g.To.UTC().Format(time.RFC3339Nano))

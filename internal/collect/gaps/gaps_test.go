@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/collect"
 )
 
 // A sender makes the events of requests, one every second.
@@ -69,7 +70,7 @@ func TestMissingStagesAreCounted(t *testing.T) {
 	if len(s.all) != 1 || s.all[0].Missing != 12 || !s.all[0].From.Equal(lost) || s.all[0].Site != "blue" {
 		t.Fatalf("%+v", s.all)
 	}
-	e := s.all[0].Event(s.now)
+	e := s.all[0].Event(collect.NewIDs([32]byte{}), s.now)
 	if err := e.Validate(); err != nil || e.Annotations[audit.AnnotationGapCount] != "12" || !strings.Contains(e.Annotations[audit.AnnotationGap], "one stage") {
 		t.Errorf("%v %+v", err, e)
 	}
@@ -194,7 +195,7 @@ func TestManyKindsOfRequests(t *testing.T) {
 	s.send("new", last)
 	s.pass(3*time.Minute, "new", first, last)
 	s.pass(Settle+time.Minute, "")
-	missing := 0
+	missing := int64(0)
 	for _, g := range s.all {
 		missing += g.Missing
 	}

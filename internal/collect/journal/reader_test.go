@@ -138,7 +138,7 @@ func TestFlood(t *testing.T) {
 	if len(body) > collect.MaxBody+1 || !strings.HasPrefix(body, `{"MESSAGE":"it","__MONOTONIC_TIMESTAMP":"1","_BOOT_ID":"b","_PID":"7","_HOSTNAME":"h"`) || !strings.Contains(all[0].Dropped, " more") {
 		t.Errorf("%d bytes: %.100s, dropped %s", len(body), body, all[0].Dropped)
 	}
-	ev := collect.Writer{Site: "blue"}.Event(all[0], collect.Peer{}, time.Unix(1767323046, 0))
+	ev := collect.Writer{Site: "blue"}.Event(collect.NewIDs([32]byte{}), all[0], collect.Peer{}, time.Unix(1767323046, 0))
 	if err := ev.Validate(); err != nil || len(ev.AppendJSON(nil)) > audit.MaxEventBytes {
 		t.Errorf("%v, %d bytes", err, len(ev.AppendJSON(nil)))
 	}
@@ -203,7 +203,7 @@ func FuzzReader(f *testing.F) {
 			t.Errorf("%d entries at once, %d byte by byte", len(all), len(again))
 		}
 		for i, e := range all {
-			ev := collect.Writer{Site: "blue"}.Event(e, collect.Peer{}, time.Unix(1, 0))
+			ev := collect.Writer{Site: "blue"}.Event(collect.NewIDs([32]byte{}), e, collect.Peer{}, time.Unix(1, 0))
 			line := ev.AppendJSON(nil)
 			if !json.Valid(e.Body) || !json.Valid(line) || len(line) > audit.MaxEventBytes || string(again[i].Body) != string(e.Body) {
 				t.Errorf("entry %d: %s", i, line)

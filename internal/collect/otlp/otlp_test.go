@@ -126,7 +126,7 @@ func TestBounds(t *testing.T) {
 		if no != "" {
 			t.Fatal(no)
 		}
-		ev := collect.Writer{Site: "blue"}.Event(e, collect.Peer{}, time.Unix(1, 0))
+		ev := collect.Writer{Site: "blue"}.Event(collect.NewIDs([32]byte{}), e, collect.Peer{}, time.Unix(1, 0))
 		line := ev.AppendJSON(nil)
 		if err := ev.Validate(); err != nil || !json.Valid(line) || len(line) > audit.MaxEventBytes || e.Dropped == "" || ev.Annotations[audit.AnnotationTruncated] != "true" {
 			t.Errorf("%s: %v, %d bytes, dropped %q", name, err, len(line), e.Dropped)
@@ -157,7 +157,7 @@ func FuzzRequest(f *testing.F) {
 					if no != "" {
 						continue
 					}
-					ev := collect.Writer{Site: "blue"}.Event(e, collect.Peer{}, time.Unix(1, 0))
+					ev := collect.Writer{Site: "blue"}.Event(collect.NewIDs([32]byte{}), e, collect.Peer{}, time.Unix(1, 0))
 					line := ev.AppendJSON(nil)
 					if !json.Valid(line) || len(line) > audit.MaxEventBytes {
 						t.Errorf("%s", line)

@@ -17,7 +17,7 @@ const (
 
 // Event is the pending event of a source. It has the same auditID whoever
 // records it.
-func Event(o *auditapi.AuditSource, now time.Time) audit.Event {
+func Event(ids *collect.IDs, o *auditapi.AuditSource, now time.Time) audit.Event {
 	verb, moment := VerbSilent, o.Status.SilentSince
 	text := "nothing was heard of this source for two intervals"
 	if o.Status.PendingEvent == Returned {
@@ -25,7 +25,7 @@ func Event(o *auditapi.AuditSource, now time.Time) audit.Event {
 	}
 	ev := audit.Event{
 		Level: audit.LevelMetadata, Stage: audit.StageResponseComplete, Verb: verb,
-		AuditID:    collect.ID("source", string(o.UID), verb, strconv.FormatInt(stamp(moment).Unix(), 10)),
+		AuditID:    ids.ID("source", string(o.UID), verb, strconv.FormatInt(stamp(moment).Unix(), 10)),
 		RequestURI: "/apis/audit.gatehouse.dev/v1alpha1/auditsources/" + o.Name,
 		User:       audit.UserInfo{Username: collect.User},
 		ObjectRef: &audit.ObjectReference{

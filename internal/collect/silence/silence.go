@@ -126,13 +126,14 @@ type Config struct {
 	// returned.
 	Modify   func(ctx context.Context, name string, change func(*auditapi.AuditSource) error) error
 	Recorder audit.CollectedRecorder
+	IDs      *collect.IDs
 	Now      func() time.Time
 	Log      *slog.Logger
 }
 
 // Watch judges the sources until ctx ends, which is its only way to return.
 func Watch(ctx context.Context, c Config) error {
-	if c.Sources == nil || c.Modify == nil || c.Recorder == nil || c.Now == nil || c.Log == nil {
+	if c.Sources == nil || c.Modify == nil || c.Recorder == nil || c.IDs == nil || c.Now == nil || c.Log == nil {
 		return errors.New("collect silence: incomplete configuration")
 	}
 	w := &watch{Config: c, listening: c.Now(), failing: map[string]bool{}}
@@ -198,7 +199,7 @@ func (w *watch) settle(ctx context.Context, k collect.Known) error {
 	if !claimed {
 		return nil
 	}
-	ev := Event(stored, w.Now())
+	ev := Event(w.IDs, stored, w.Now())
 	if _, err := w.Recorder.AppendCollected(ctx, stored.Spec.Site, []audit.Event{ev}); err != nil {
 		return err // it is orphaned, and taken over when the record is back
 	}

@@ -118,7 +118,7 @@ func inWorld(t *testing.T, replicas int, story func(t *testing.T, w *world)) {
 		for id := range replicas {
 			r := replica{w, id}
 			wg.Go(func() {
-				if err := Watch(ctx, Config{Sources: r, Modify: r.modify, Recorder: r, Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
+				if err := Watch(ctx, Config{Sources: r, Modify: r.modify, Recorder: r, IDs: collect.NewIDs([32]byte{}), Now: time.Now, Log: slog.New(slog.DiscardHandler)}); err != nil {
 					t.Error(err)
 				}
 			})

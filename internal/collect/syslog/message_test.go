@@ -111,7 +111,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte("17 <1>1 - - - - - - x"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		e := entry(string(in), int64(len(in)), "id")
-		ev := collect.Writer{Site: "blue"}.Event(e, collect.Peer{}, time.Unix(1, 0))
+		ev := collect.Writer{Site: "blue"}.Event(collect.NewIDs([32]byte{}), e, collect.Peer{}, time.Unix(1, 0))
 		line := ev.AppendJSON(nil)
 		if !json.Valid(e.Body) || !json.Valid(line) || len(line) > audit.MaxEventBytes {
 			t.Errorf("%s", line)

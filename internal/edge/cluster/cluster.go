@@ -10,6 +10,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -179,6 +180,28 @@ func (c *cluster) reach(u user) (string, *http.Client, error) {
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("redirects are not followed") },
 	}, nil
+}
+
+// At returns a client that reaches what client does, at one address (HOST:PORT)
+// whatever the URL says. The name that the server proves stays that of the URL.
+func At(client *http.Client, address string) (*http.Client, error) {
+	out, next := *client, client.Transport
+	b, token := next.(bearer)
+	if token {
+		next = b.next
+	}
+	transport, ok := next.(*http.Transport)
+	if !ok {
+		return nil, errors.New("reach the cluster: this client's way cannot be changed")
+	}
+	transport = transport.Clone()
+	dial := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) }
+	out.Transport = transport
+	if token {
+		out.Transport = bearer{transport, b.user}
+	}
+	return &out, nil
 }
 
 func (u *user) pair() (*tls.Certificate, error) {

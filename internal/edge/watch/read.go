@@ -250,31 +250,40 @@ func (r *reader) watch(ctx context.Context, version string) (string, error) {
 
 // post sends one post to the control plane.
 func (w *Watcher) post(ctx context.Context, p *objectwire.Post) (answer objectwire.Answer, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	body, err := json.Marshal(p)
 	if err != nil {
 		return answer, fmt.Errorf("write objects: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.door, bytes.NewReader(body))
+	return answer, w.deliver(ctx, w.door+"/objects", body, &answer)
+}
+
+// deliver posts a body to a door, and reads the answer into answer unless that
+// is nil.
+func (w *Watcher) deliver(ctx context.Context, door string, body []byte, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, door, bytes.NewReader(body))
 	if err != nil {
-		return answer, fmt.Errorf("tell the control plane: %w", err)
+		return fmt.Errorf("tell the control plane: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := w.cfg.Client.Do(request)
 	if err != nil {
-		return answer, fmt.Errorf("tell the control plane: %w", err)
+		return fmt.Errorf("tell the control plane: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return answer, fmt.Errorf("tell the control plane: %w", err)
+		return fmt.Errorf("tell the control plane: %w", err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return answer, fmt.Errorf("the control plane says %s: %.300s", response.Status, message(data))
+		return fmt.Errorf("the control plane says %s: %.300s", response.Status, message(data))
 	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return answer, fmt.Errorf("read the control plane's answer: %w", err)
+	if answer == nil {
+		return nil
 	}
-	return answer, nil
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("read the control plane's answer: %w", err)
+	}
+	return nil
 }

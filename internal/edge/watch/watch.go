@@ -1,10 +1,12 @@
 // Package watch follows the pods and volumes of a Kubernetes cluster and tells
-// the control plane, through the site's door, which node needs which objects.
+// the control plane, through the site's doors, which node needs which objects,
+// and how many audit events the kube-apiservers threw away.
 //
 // It owns: reading the cluster (list and watch of pods, persistent volumes and
-// volume attachments, nothing else and never a change), and sending what
-// differs from what the control plane has. It refuses to send anything but
-// names: what a pod runs, its environment and its secrets stay in the cluster.
+// volume attachments, the addresses and the metrics of the kube-apiservers,
+// nothing else and never a change), and sending what differs from what the
+// control plane has. It refuses to send anything but names and counts: what a
+// pod runs, its environment and its secrets stay in the cluster.
 //
 // While it does not see all of the cluster it confirms nothing, and the control
 // plane lets the rules that need the objects rest. Start at [New].
@@ -21,6 +23,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
@@ -58,7 +61,10 @@ const (
 // Watcher works until its context ends.
 type Watcher struct {
 	cfg  Config
-	door string
+	door string // all doors begin so
+
+	pinnedMu sync.Mutex              // guards pinned
+	pinned   map[string]*http.Client // one for each kube-apiserver
 
 	// What follows belongs to the goroutine of Run.
 	items  []map[string]item            // by kind of object, then its key
@@ -81,7 +87,7 @@ func New(cfg Config) (*Watcher, error) {
 		return nil, errors.New("watch: an https URL, a site, a client, a cluster and a log are required")
 	}
 	w := &Watcher{
-		cfg: cfg, door: strings.TrimSuffix(cfg.Server, "/") + "/sites/" + cfg.Site + "/objects",
+		cfg: cfg, door: strings.TrimSuffix(cfg.Server, "/") + "/sites/" + cfg.Site,
 		groups: map[string]map[string]source{}, dirty: map[string]bool{}, seeing: make([]bool, len(kinds)),
 	}
 	for range kinds {
@@ -108,19 +114,15 @@ func (w *Watcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	in := make(chan news, 256)
-	ended := make(chan struct{}, len(kinds))
+	var readers sync.WaitGroup
+	readers.Go(func() { w.totals(ctx) })
 	for i := range kinds {
 		r := reader{kind: i, of: kinds[i], cfg: &w.cfg, out: in}
-		go func() {
-			r.run(ctx)
-			ended <- struct{}{}
-		}()
+		readers.Go(func() { r.run(ctx) })
 	}
 	defer func() {
 		cancel()
-		for range kinds {
-			<-ended
-		}
+		readers.Wait()
 	}()
 	tick := time.NewTicker(confirmEvery)
 	defer tick.Stop()

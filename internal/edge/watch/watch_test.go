@@ -30,6 +30,8 @@ type cluster struct {
 	pods   []corev1.Pod
 	denied bool
 	lists  int
+	// metrics is what it says of itself, servers the list of all.
+	metrics, servers string
 
 	events chan string // of the watch of pods; closing one ends it
 	done   chan struct{}
@@ -38,6 +40,20 @@ type cluster struct {
 func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		c.t.Errorf("the watcher changes the cluster: %s %s", r.Method, r.URL)
+	}
+	switch r.URL.Path {
+	case "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes":
+		if c.servers == "" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = io.WriteString(w, c.servers)
+		return
+	case "/metrics":
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, _ = io.WriteString(w, c.metrics)
+		return
 	}
 	pods := r.URL.Path == "/api/v1/pods"
 	if !pods && r.URL.Path != "/api/v1/persistentvolumes" && r.URL.Path != "/apis/storage.k8s.io/v1/volumeattachments" {
@@ -113,6 +129,7 @@ type plane struct {
 	mu       sync.Mutex // guards what follows
 	down     bool
 	posts    int
+	totals   chan string // of audit events
 }
 
 type nowhere struct{}
@@ -124,6 +141,13 @@ func (p *plane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	body, err := io.ReadAll(r.Body)
+	if r.URL.Path == "/sites/blue/audit/totals" {
+		if p.totals != nil {
+			p.totals <- string(body)
+		}
+		_, _ = io.WriteString(w, "{}")
+		return
+	}
 	if r.URL.Path != "/sites/blue/objects" || err != nil {
 		p.t.Errorf("%s %v", r.URL, err)
 	}

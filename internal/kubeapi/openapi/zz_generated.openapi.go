@@ -4603,7 +4603,7 @@ func schema_gatehouse_api_federation_v1alpha1_SiteDoor(ref common.ReferenceCallb
 				Properties: map[string]spec.Schema{
 					"name": {
 						SchemaProps: spec.SchemaProps{
-							Description: "name of the door as in its URL: authenticate, authorize/deny, authorize, audit, admit, images, journal, keys, objects, reports, sign, snapshot, snapshot/ack, v1/logs; or syslog, which has a listener of its own.",
+							Description: "name of the door as in its URL: authenticate, authorize/deny, authorize, audit, audit/totals, admit, images, journal, keys, objects, reports, sign, snapshot, snapshot/ack, v1/logs; or syslog, which has a listener of its own.",
 							Default:     "",
 							Type:        []string{"string"},
 							Format:      "",

@@ -36,7 +36,7 @@ var (
 	nodeModes       = []federationv1alpha1.SiteNodes{federationv1alpha1.SiteNodesNeeded, federationv1alpha1.SiteNodesNone}
 	signers         = []federationv1alpha1.SiteTokens{federationv1alpha1.SiteTokensGatehouse, federationv1alpha1.SiteTokensOwn}
 	failurePolicies = []federationv1alpha1.SiteFailurePolicy{federationv1alpha1.SiteFailureDeny, federationv1alpha1.SiteFailureNoOpinion}
-	doors           = []string{"admit", "audit", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack", "syslog", "v1/logs"}
+	doors           = []string{"admit", "audit", "audit/totals", "authenticate", "authorize", "authorize/deny", "images", "journal", "keys", "objects", "reports", "sign", "snapshot", "snapshot/ack", "syslog", "v1/logs"}
 )
 
 // controlPlane is how policies name the control plane itself where they name
