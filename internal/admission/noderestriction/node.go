@@ -39,6 +39,9 @@ func ownNode(node string, c *resource.Change) error {
 		}
 		return kept(node, n, old)
 	case resource.Delete:
+		// Upstream's admission leaves this to its authorizer. A node that could
+		// delete its object and create it again would get rid of what it must
+		// not change: taints and reserved labels.
 		return denied("node %q is not allowed to delete its Node object", node)
 	}
 	return unexpected(c)
