@@ -38,7 +38,7 @@ import (
 const (
 	maxBody        = 8 << 20 // 10,000 questions of 800 bytes
 	requestTimeout = 10 * time.Second
-	maxRequestID   = 256
+	maxRequestID   = 8 << 10
 )
 
 // Config is what a handler needs. Everything is required.
@@ -105,6 +105,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Next.ServeHTTP(w, r)
 		return
 	}
+	// Section 10.1.2: the caller's own id comes back, whatever the answer is.
+	if id := r.Header.Get("X-Request-ID"); id != "" && len(id) <= maxRequestID {
+		w.Header().Set("X-Request-ID", id)
+	}
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
@@ -136,10 +140,6 @@ func (h *handler) begin(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		RequestReceivedTimestamp: audit.MicroTime{Time: h.Now()},
 	}}
 	w.Header().Set("Audit-Id", t.ev.AuditID)
-	// Section 10.1.2: the caller's own id comes back.
-	if id := r.Header.Get("X-Request-ID"); id != "" && len(id) <= maxRequestID {
-		w.Header().Set("X-Request-ID", id)
-	}
 	return t
 }
 
@@ -184,6 +184,9 @@ func (h *handler) serve(e endpoint, t *turn, w http.ResponseWriter, r *http.Requ
 		w.Header().Set("Allow", e.method)
 		return nil, &unsupported{http.StatusMethodNotAllowed, "use " + e.method}
 	}
+	if n := len(r.Header.Get("X-Request-ID")); n > maxRequestID {
+		return nil, fault.Newf(fault.Invalid, "X-Request-ID: has %d bytes, at most %d are sent back", n, maxRequestID)
+	}
 	if r.URL.RawQuery != "" {
 		return nil, fault.New(fault.Invalid, "no query parameters are known here")
 	}
@@ -191,7 +194,7 @@ func (h *handler) serve(e endpoint, t *turn, w http.ResponseWriter, r *http.Requ
 		t.ev.Verb = "get"
 		return e.serve(h, t, nil)
 	}
-	if ct := r.Header.Get("Content-Type"); ct != "application/json" && ct != "application/json; charset=utf-8" || r.Header.Get("Content-Encoding") != "" {
+	if !authzen.IsJSON(r.Header.Get("Content-Type")) || r.Header.Get("Content-Encoding") != "" {
 		return nil, &unsupported{http.StatusUnsupportedMediaType, "the body must be application/json"}
 	}
 	if r.ContentLength > maxBody {

@@ -2,6 +2,7 @@ package authzenhttp
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -122,6 +123,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		"method":          {httptest.NewRequest(http.MethodGet, authzen.EvaluationPath, nil), world{mayAsk: true}, "405"},
 		"media type":      {header("Content-Type", "text/plain"), world{mayAsk: true}, "415"},
+		"charset":         {header("Content-Type", "application/json; charset=utf-16"), world{mayAsk: true}, "415"},
+		"request id":      {header("X-Request-ID", strings.Repeat("x", maxRequestID+1)), world{mayAsk: true}, "400"},
 		"encoding":        {header("Content-Encoding", "gzip"), world{mayAsk: true}, "415"},
 		"impersonation":   {header("Impersonate-User", "root"), world{mayAsk: true}, "400"},
 		"query":           {post(authzen.EvaluationPath+"?x=y", good), world{mayAsk: true}, "400"},
@@ -165,6 +168,86 @@ func TestRecordAndRequestID(t *testing.T) {
 	for _, want := range []string{"user/ada", "get pods ns/web", "answer:true", "questions:1"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the event lacks %q: %s", want, text)
+		}
+	}
+}
+
+// TestSpecification has what the AuthZEN Authorization API 1.0 says a server
+// must do with requests at the edge of what it describes.
+func TestSpecification(t *testing.T) {
+	t.Parallel()
+	const subject, action, web, other = `"subject":{"type":"user","id":"ada"}`, `"action":{"name":"get"}`, `"resource":{"type":"pods","id":"ns/web"}`, `"resource":{"type":"pods","id":"ns/other"}`
+	batch := func(semantic string, items ...string) string {
+		return `{` + subject + `,` + action + `,` + semantic + `"evaluations":[` + strings.Join(items, ",") + `]}`
+	}
+	yes, no, bad := `{`+web+`}`, `{`+other+`}`, `{"resource":{"type":"pods"}}`
+	const permit, deny, all = `"options":{"evaluations_semantic":"permit_on_first_permit"},`, `"options":{"evaluations_semantic":"deny_on_first_deny"},`, `"options":{"evaluations_semantic":"execute_all","another_option":"value"},`
+	for name, tc := range map[string]struct {
+		path, body string
+		code       string
+		decisions  string // in order, y or n; empty for other answers
+		says       string
+	}{
+		"unknown fields":                     {path: authzen.EvaluationPath, body: `{` + subject + `,` + action + `,` + web + `,"context":{"time":"2024-05-31T15:22-07:00"},"extension":[1,{"a":null}]}`, code: "200", decisions: "y"},
+		"unknown fields inside":              {path: authzen.EvaluationPath, body: `{"subject":{"type":"user","id":"ada","alias":"x"},"action":{"name":"get","properties":{"method":"GET"},"x":1},` + web + `}`, code: "200", decisions: "y"},
+		"any order of keys":                  {path: authzen.EvaluationPath, body: `{` + web + `,` + action + `,` + subject + `}`, code: "200", decisions: "y"},
+		"a denial is an answer":              {path: authzen.EvaluationPath, body: `{` + subject + `,` + action + `,` + other + `}`, code: "200", decisions: "n"},
+		"an unknown type of subject":         {path: authzen.EvaluationPath, body: `{"subject":{"type":"device","id":"7"},` + action + `,` + web + `}`, code: "200", decisions: "n"},
+		"no subject":                         {path: authzen.EvaluationPath, body: `{` + action + `,` + web + `}`, code: "400", says: "subject"},
+		"no action":                          {path: authzen.EvaluationPath, body: `{` + subject + `,` + web + `}`, code: "400", says: "action"},
+		"no name of the action":              {path: authzen.EvaluationPath, body: `{` + subject + `,"action":{},` + web + `}`, code: "400", says: "action.name"},
+		"no resource":                        {path: authzen.EvaluationPath, body: `{` + subject + `,` + action + `}`, code: "400", says: "resource"},
+		"no type of resource":                {path: authzen.EvaluationPath, body: `{` + subject + `,` + action + `,"resource":{"id":"x"}}`, code: "400", says: "resource.type"},
+		"an id that is a number":             {path: authzen.EvaluationPath, body: `{"subject":{"type":"user","id":7},` + action + `,` + web + `}`, code: "400", says: "subject.id"},
+		"properties that are a list":         {path: authzen.EvaluationPath, body: `{"subject":{"type":"user","id":"ada","properties":[]},` + action + `,` + web + `}`, code: "400", says: "subject.properties"},
+		"a context that is text":             {path: authzen.EvaluationPath, body: `{` + subject + `,` + action + `,` + web + `,"context":"now"}`, code: "400", says: "context"},
+		"a list":                             {path: authzen.EvaluationPath, body: `[]`, code: "400", says: "one JSON object"},
+		"nothing":                            {path: authzen.EvaluationPath, body: ``, code: "400"},
+		"two objects":                        {path: authzen.EvaluationPath, body: good + good, code: "400"},
+		"a key twice":                        {path: authzen.EvaluationPath, body: `{` + subject + `,"subject":{"type":"user","id":"eve"},` + action + `,` + web + `}`, code: "400", says: "twice"},
+		"no evaluations":                     {path: authzen.EvaluationsPath, body: `{` + subject + `,` + action + `,` + web + `}`, code: "200", decisions: "y"},
+		"empty evaluations":                  {path: authzen.EvaluationsPath, body: `{` + subject + `,` + action + `,` + web + `,"evaluations":[]}`, code: "200", decisions: "y"},
+		"evaluations that are an object":     {path: authzen.EvaluationsPath, body: `{` + subject + `,` + action + `,` + web + `,"evaluations":{}}`, code: "400", says: "evaluations"},
+		"all are executed":                   {path: authzen.EvaluationsPath, body: batch("", yes, no, yes), code: "200", decisions: "yny"},
+		"all are executed, said so":          {path: authzen.EvaluationsPath, body: batch(all, yes, no, yes), code: "200", decisions: "yny"},
+		"deny on first deny":                 {path: authzen.EvaluationsPath, body: batch(deny, yes, no, yes), code: "200", decisions: "yn"},
+		"deny on first deny, none":           {path: authzen.EvaluationsPath, body: batch(deny, yes, yes), code: "200", decisions: "yy"},
+		"deny on first failure":              {path: authzen.EvaluationsPath, body: batch(deny, yes, bad, yes), code: "200", decisions: "yn", says: "resource.id"},
+		"permit on first permit":             {path: authzen.EvaluationsPath, body: batch(permit, yes, no, yes), code: "200", decisions: "y"},
+		"permit on first permit, later":      {path: authzen.EvaluationsPath, body: batch(permit, no, bad, yes, no), code: "200", decisions: "nny"},
+		"an unknown semantic":                {path: authzen.EvaluationsPath, body: batch(`"options":{"evaluations_semantic":"first_wins"},`, yes), code: "400", says: "options.evaluations_semantic"},
+		"a failure in one only":              {path: authzen.EvaluationsPath, body: batch("", yes, bad, yes), code: "200", decisions: "yny", says: `"status":400`},
+		"a default is replaced whole":        {path: authzen.EvaluationsPath, body: `{"resource":{"type":"pods","id":"ns/web","properties":{"a":1}},` + action + `,"evaluations":[{` + subject + `},{"subject":{"type":"user","id":"eve"}},{` + subject + `,` + other + `}]}`, code: "200", decisions: "ynn"},
+		"a default that is not needed":       {path: authzen.EvaluationsPath, body: `{"evaluations":[{` + subject + `,` + action + `,` + web + `}]}`, code: "200", decisions: "y"},
+		"a search, the id is ignored":        {path: authzen.SearchSubjectPath, body: `{"subject":{"type":"user","id":"somebody"},` + action + `,` + web + `}`, code: "200", says: `"results":[{"type":"user","id":"ada"}]`},
+		"a search by another name of a user": {path: authzen.SearchSubjectPath, body: `{"subject":{"type":"identity"},` + action + `,` + web + `}`, code: "200", says: `"results":[{"type":"identity","id":"ada"}]`},
+		"a search for what there is none of": {path: authzen.SearchSubjectPath, body: `{"subject":{"type":"device"},` + action + `,` + web + `}`, code: "200", says: `"results":[]`},
+		"a search without a type":            {path: authzen.SearchSubjectPath, body: `{"subject":{"id":"ada"},` + action + `,` + web + `}`, code: "400", says: "subject.type"},
+		"a search that wants a count":        {path: authzen.SearchActionPath, body: `{` + subject + `,` + web + `,"page":{"limit":0}}`, code: "200", says: `"count":0,"total":1}`},
+		"a search with somebody's token":     {path: authzen.SearchActionPath, body: `{` + subject + `,` + web + `,"page":{"token":"alsehrq3495u8"}}`, code: "400", says: "page.token"},
+		"a search for actions, one given":    {path: authzen.SearchActionPath, body: `{` + subject + `,` + web + `,"action":{"name":"delete"}}`, code: "200", says: `"results":[{"name":"get"}]`},
+	} {
+		w := world{mayAsk: true}
+		r := post(tc.path, tc.body)
+		r.Header.Set("Content-Type", "application/json; charset=UTF-8")
+		r.Header.Set("X-Request-ID", "bfe9eb29-ab87-4ca3-be83-a1d5d8305716")
+		got, header := w.serve(t, r)
+		if !strings.HasPrefix(got, tc.code) || !strings.Contains(got, tc.says) {
+			t.Errorf("%s: %s, want %s with %q", name, got, tc.code, tc.says)
+		}
+		decisions := ""
+		for _, rest := range strings.Split(got, `"decision":`)[1:] {
+			decisions += map[byte]string{'t': "y", 'f': "n"}[rest[0]]
+		}
+		if decisions != tc.decisions {
+			t.Errorf("%s: decisions %q, want %q", name, decisions, tc.decisions)
+		}
+		if header.Get("X-Request-ID") != "bfe9eb29-ab87-4ca3-be83-a1d5d8305716" || header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: headers %v", name, header)
+		}
+		var text string
+		if body := got[strings.IndexByte(got, ' ')+1:]; tc.code != "200" && json.Unmarshal([]byte(body), &text) != nil {
+			t.Errorf("%s: the error is no string: %s", name, body)
 		}
 	}
 }

@@ -8,7 +8,7 @@
 //
 // # Meaning
 //
-// A subject of type user is a user by name, group a group, and serviceaccount
+// A subject of type user or identity is a user by name, group a group, and serviceaccount
 // a service account NAMESPACE/NAME; properties.groups are its groups. A
 // resource's type is RESOURCE[/SUBRESOURCE][.GROUP] and its id
 // [NAMESPACE/]NAME, where NAMESPACE/ alone is about no object in particular,
@@ -171,6 +171,9 @@ func Map(e *Evaluation) (Question, error) {
 	return Question{Subject: subject, Request: q, Asked: e}, nil
 }
 
+// identity is what gateways call a user (the working group's gateway scenario).
+const identity = "identity"
+
 // SubjectOf translates a subject.
 func SubjectOf(e Entity) (access.Subject, error) {
 	groups, err := groupsOf(e.Properties)
@@ -178,7 +181,7 @@ func SubjectOf(e Entity) (access.Subject, error) {
 		return access.Subject{}, err
 	}
 	switch e.Type {
-	case "user":
+	case "user", identity:
 		return access.Subject{Name: e.ID, Groups: groups}, nil
 	case "group":
 		return access.Subject{Groups: append([]string{e.ID}, groups...)}, nil
@@ -193,7 +196,7 @@ func SubjectOf(e Entity) (access.Subject, error) {
 		}
 		return access.Subject{Name: user, Groups: groups}, nil
 	default:
-		return access.Subject{}, fault.Newf(fault.Invalid, "subject type %q is not one of user, group, serviceaccount", e.Type)
+		return access.Subject{}, fault.Newf(fault.Invalid, "subject type %q is not one of user, identity, group, serviceaccount", e.Type)
 	}
 }
 

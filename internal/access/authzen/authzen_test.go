@@ -130,7 +130,7 @@ func TestMap(t *testing.T) {
 			who: access.Subject{Name: "alice"}, want: authz.Request{ResourceRequest: true, Verb: "v", Resource: "path", Name: "a"}},
 		{name: "a foreign id with slashes", subject: authzen.Entity{Type: "user", ID: "alice"}, resource: authzen.Entity{Type: "file", ID: "a/b/c"},
 			who: access.Subject{Name: "alice"}, want: authz.Request{ResourceRequest: true, Verb: "v", Resource: "file", Namespace: "a", Name: "b/c"}},
-		{name: "a subject of another type", subject: authzen.Entity{Type: "robot", ID: "r2"}, err: `subject type "robot" is not one of user, group, serviceaccount`},
+		{name: "a subject of another type", subject: authzen.Entity{Type: "robot", ID: "r2"}, err: `subject type "robot" is not one of user, identity, group, serviceaccount`},
 		{name: "a service account that cannot be", subject: authzen.Entity{Type: "serviceaccount", ID: "kube-system:x"}, err: `subject id "kube-system:x" is not NAMESPACE/NAME`},
 		{name: "a service account outside the grammar", subject: authzen.Entity{Type: "serviceaccount", ID: "ns/a:b"}, err: `subject id "ns/a:b" is not NAMESPACE/NAME`},
 		{name: "groups that are no list", subject: authzen.Entity{Type: "user", ID: "a", Properties: groups("system:masters")}, err: "subject.properties.groups is not a list of strings"},
@@ -209,7 +209,7 @@ func TestEvaluate(t *testing.T) {
 		{"malformed", []byte(`{"evaluations":[{}]}`), `{"evaluations":[{"decision":false,"context":{"error":{"status":400,"message":"evaluations[0].subject: is required"}}}]}`, 0},
 		{"malformed ends an and", []byte(`{"options":{"evaluations_semantic":"deny_on_first_deny"},"evaluations":[{},` + good + `]}`),
 			`{"evaluations":[{"decision":false,"context":{"error":{"status":400,"message":"evaluations[0].subject: is required"}}}]}`, 0},
-		{"nobody", []byte(strings.Replace(good, `"user"`, `"robot"`, 1)), `{"decision":false,"context":{"reason_admin":{"en":"subject type \"robot\" is not one of user, group, serviceaccount"}}}`, 0},
+		{"nobody", []byte(strings.Replace(good, `"user"`, `"robot"`, 1)), `{"decision":false,"context":{"reason_admin":{"en":"subject type \"robot\" is not one of user, identity, group, serviceaccount"}}}`, 0},
 	} {
 		b, err := authzen.ParseBatch(tc.body)
 		if err != nil {

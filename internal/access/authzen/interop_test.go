@@ -147,6 +147,34 @@ func TestTodoByPolicies(t *testing.T) {
 	}
 }
 
+// The gateway scenario: subjects are identities, resources are routes, actions
+// are methods. Everybody reads; editors and the administrator change.
+func TestGateways(t *testing.T) {
+	t.Parallel()
+	users := []string{"rick", "morty", "summer", "beth", "jerry"}
+	p := withPolicies(t, []*accessv1alpha1.AccessPolicy{
+		allow("read", "", users, "GET", "route", "users/{userId}", "todos"),
+		allow("create", "", users[:3], "POST", "route", "todos"),
+		allow("change", "", users[:3], "PUT,DELETE", "route", "todos/{todoId}"),
+	})
+	for i, user := range users {
+		for route, want := range map[string]bool{
+			"GET /users/{userId}": true, "GET /todos": true, "POST /todos": i < 3, "PUT /todos/{todoId}": i < 3, "DELETE /todos/{todoId}": i < 3,
+			"DELETE /todos": false, "GET /users": false,
+		} {
+			method, id, _ := strings.Cut(route, " ")
+			b, err := authzen.ParseBatch(fmt.Appendf(nil, `{"subject":{"type":"identity","id":%q},"action":{"name":%q},"resource":{"type":"route","id":%q}}`, user, method, id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := authzen.Evaluate(t.Context(), p, b)
+			if err != nil || got.Decision.Decision != want {
+				t.Errorf("%s %s: %+v %v", user, route, got.Decision, err)
+			}
+		}
+	}
+}
+
 // records is the search scenario, and its rules in the words of the scenario.
 type records struct {
 	users []struct{ ID, Role, Department string }

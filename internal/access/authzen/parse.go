@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"strings"
 	"unicode/utf8"
 
@@ -44,6 +45,14 @@ type wireBatch struct {
 	Options     struct {
 		Semantic *Semantic `json:"evaluations_semantic"`
 	} `json:"options"`
+}
+
+// IsJSON reports whether a content type is JSON in UTF-8. The media type has no
+// parameters (RFC 8259, section 11), but charset is often sent.
+func IsJSON(contentType string) bool {
+	kind, parameters, err := mime.ParseMediaType(contentType)
+	charset, given := parameters["charset"]
+	return err == nil && kind == "application/json" && (!given || strings.EqualFold(charset, "utf-8"))
 }
 
 // ParseEvaluation reads the body of a single evaluation. Errors are of kind

@@ -93,6 +93,9 @@ func (p Policy) SearchSubjects(ctx context.Context, s *Search) (Results[Entity],
 	}
 	for _, subject := range subjects {
 		e, ok := EntityOf(subject)
+		if e.Type == "user" && s.Subject.Type == identity {
+			e.Type = identity
+		}
 		if !ok || e.Type != s.Subject.Type || asked[e.ID] {
 			continue
 		}

@@ -3,8 +3,10 @@ package authzen
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -27,7 +29,8 @@ type Search struct {
 // PageRequest chooses a page (section 8.2.1).
 type PageRequest struct {
 	Token string
-	// Limit is the most that the caller wants, 1 to MaxPage.
+	// Limit is the most that the caller wants, 0 to MaxPage. 0 asks how many
+	// there are.
 	Limit int
 }
 
@@ -86,8 +89,8 @@ func parseSearch(body []byte, need required) (Search, error) {
 	}
 	s.Page.Token = w.Page.Token
 	if limit := w.Page.Limit; limit != nil {
-		if *limit < 1 {
-			return Search{}, fault.New(fault.Invalid, "page.limit: must be at least 1")
+		if *limit < 0 {
+			return Search{}, fault.New(fault.Invalid, "page.limit: must not be negative")
 		}
 		s.Page.Limit = min(*limit, MaxPage)
 	}
@@ -97,7 +100,8 @@ func parseSearch(body []byte, need required) (Search, error) {
 // Paginate cuts a page out of all results, which it sorts and frees of
 // repetitions by key. A token goes on behind the last result of its page, so
 // that results which appear or vanish between two pages neither repeat nor
-// hide others. It is bound to the question: one of another search is refused.
+// hide others. It is bound to the question, properties, context and limit
+// included: with another it is refused (section 8.2).
 func Paginate[T any](s *Search, all []T, key func(T) string) (Results[T], error) {
 	slices.SortFunc(all, func(a, b T) int { return strings.Compare(key(a), key(b)) })
 	all = slices.CompactFunc(all, func(a, b T) bool { return key(a) == key(b) })
@@ -107,28 +111,45 @@ func Paginate[T any](s *Search, all []T, key func(T) string) (Results[T], error)
 		if err != nil || len(digest) != 16 || binary.BigEndian.Uint64(digest) != s.digest() {
 			return Results[T]{}, fault.New(fault.Invalid, "page.token: is not of this search")
 		}
-		last := binary.BigEndian.Uint64(digest[8:])
-		i := slices.IndexFunc(all, func(t T) bool { return hash(key(t)) == last })
-		if i < 0 {
-			return Results[T]{}, fault.New(fault.Conflict, "page.token: the result that it stands behind is gone, start over")
+		if last := binary.BigEndian.Uint64(digest[8:]); last != atStart {
+			i := slices.IndexFunc(all, func(t T) bool { return hash(key(t)) == last })
+			if i < 0 {
+				return Results[T]{}, fault.New(fault.Conflict, "page.token: the result that it stands behind is gone, start over")
+			}
+			start = i + 1
 		}
-		start = i + 1
 	}
 	end := min(start+s.Page.Limit, len(all))
 	page := Results[T]{Results: append([]T{}, all[start:end]...)}
 	page.Page.Count, page.Page.Total = end-start, len(all)
 	if end < len(all) {
 		token := binary.BigEndian.AppendUint64(nil, s.digest())
-		token = binary.BigEndian.AppendUint64(token, hash(key(all[end-1])))
+		last := uint64(atStart)
+		if end > 0 {
+			last = hash(key(all[end-1]))
+		}
+		token = binary.BigEndian.AppendUint64(token, last)
 		page.Page.NextToken = base64.RawURLEncoding.EncodeToString(token)
 	}
 	return page, nil
 }
 
-// digest names the question, without the page. Properties are left out: they
-// are maps, and a token is no proof of anything.
+// atStart stands in a token for the place before the first result, where a
+// limit of 0 leaves its caller.
+const atStart = 0
+
+// digest names the question and the limit. It is no proof of anything: a caller
+// who forges a token sees another page of its own results.
 func (s *Search) digest() uint64 {
-	return hash(s.Subject.Type, s.Subject.ID, s.Action.Name, s.Resource.Type, s.Resource.ID)
+	parts := []string{s.Subject.Type, s.Subject.ID, s.Action.Name, s.Resource.Type, s.Resource.ID, strconv.Itoa(s.Page.Limit)}
+	for _, object := range []map[string]any{s.Subject.Properties, s.Action.Properties, s.Resource.Properties, s.Context} {
+		text, err := json.Marshal(object) // in the order of its keys
+		if err != nil {                   // it came from JSON
+			text = nil
+		}
+		parts = append(parts, string(text))
+	}
+	return hash(parts...)
 }
 
 func hash(parts ...string) uint64 {

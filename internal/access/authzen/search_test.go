@@ -31,7 +31,10 @@ func TestParseSearch(t *testing.T) {
 		{"no action", authzen.ParseResourceSearch, `{` + subject + `,"resource":{"type":"pods"}}`, "", "action: is required"},
 		{"no resource", authzen.ParseActionSearch, `{` + subject + `}`, "", "resource: is required"},
 		{"no subject id", authzen.ParseActionSearch, `{"subject":{"type":"user"},` + resource + `}`, "", "subject.id: is required"},
-		{"a limit of nothing", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":0}}`, "", "page.limit: must be at least 1"},
+		{"a limit of nothing", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":0}}`, "user alice  pods ns/web 0", ""},
+		{"a limit below nothing", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":-1}}`, "", "page.limit: must not be negative"},
+		{"a limit that is a fraction", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":1.5}}`, "", "page.limit: is not of the expected type, but a JSON number 1.5"},
+		{"more about the page", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":2,"properties":{"sort":"asc"},"other":1}}`, "user alice  pods ns/web 2", ""},
 		{"a limit that is no number", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"limit":"7"}}`, "", "page.limit: is not of the expected type, but a JSON string"},
 		{"a token that is too long", authzen.ParseActionSearch, `{` + subject + `,` + resource + `,"page":{"token":"` + strings.Repeat("x", 257) + `"}}`, "", "page.token: longer than 256 bytes"},
 		{"no JSON", authzen.ParseActionSearch, `{`, "", "the request is not valid JSON"},
@@ -99,12 +102,22 @@ func TestPaginate(t *testing.T) {
 	if _, err := authzen.Paginate(search(4, first.Page.NextToken), users(3), authzen.EntityKey); fault.KindOf(err) != fault.Conflict {
 		t.Errorf("the last result is gone: %v", err)
 	}
-	other := search(4, first.Page.NextToken)
+	other, contextual, proper := search(4, first.Page.NextToken), search(4, first.Page.NextToken), search(4, first.Page.NextToken)
 	other.Action.Name = "delete"
-	for name, s := range map[string]*authzen.Search{"another search": other, "no token": search(4, "!"), "a short token": search(4, "AAAA")} {
+	contextual.Context = map[string]any{"time": "now"}
+	proper.Resource.Properties = map[string]any{"owner": "ada"}
+	for name, s := range map[string]*authzen.Search{"another search": other, "another context": contextual, "other properties": proper, "another limit": search(5, first.Page.NextToken), "no token": search(4, "!"), "a short token": search(4, "AAAA")} {
 		if _, err := authzen.Paginate(s, users(10), authzen.EntityKey); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// Nothing wanted is a count, and a place to go on from.
+	none, err := authzen.Paginate(search(0, ""), users(3), authzen.EntityKey)
+	if err != nil || len(none.Results) != 0 || none.Page.Total != 3 || none.Page.NextToken == "" {
+		t.Errorf("a page of nothing: %+v %v", none, err)
+	}
+	if again, err := authzen.Paginate(search(0, none.Page.NextToken), users(3), authzen.EntityKey); err != nil || again.Page != none.Page {
+		t.Errorf("a second page of nothing: %+v %v", again, err)
 	}
 	empty, err := authzen.Paginate(search(4, ""), nil, authzen.ActionKey)
 	if err != nil {

@@ -126,7 +126,7 @@ func (p *Point) questions(slots chan struct{}, parse func([]byte) (authzen.Batch
 		defer cancel()
 		// A slow body must not keep the place for longer than an answer may.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(requestTimeout))
-		if ct := r.Header.Get("Content-Type"); ct != "application/json" && ct != "application/json; charset=utf-8" || r.Header.Get("Content-Encoding") != "" {
+		if !authzen.IsJSON(r.Header.Get("Content-Type")) || r.Header.Get("Content-Encoding") != "" {
 			refuse(w, http.StatusUnsupportedMediaType, "the body must be application/json")
 			return
 		}
