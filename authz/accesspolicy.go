@@ -88,6 +88,9 @@ type Ban struct {
 	// Subjects and CredentialIDs are who is banned: any one is enough.
 	Subjects      []PolicySubject
 	CredentialIDs []string
+	// KeepsMade leaves alone what was made with one of the credentials; see
+	// [Request].Origins.
+	KeepsMade bool
 	// Sites are globs as in [Policy].
 	Sites []string
 	// NotAfter ends the ban; zero is never. With an unknown request time the

@@ -17,8 +17,17 @@ type Giver struct {
 	// CredentialID is the credential that wrote the delegation: a ban of it
 	// ends what it gave.
 	CredentialID string
+	// Origins are the credentials with which that one was made, and count as it
+	// does. Extra is what authentication said of the giver beyond its names.
+	Origins []string
+	Extra   map[string][]string
 	// Superuser holds everything in the control plane that is not denied.
 	Superuser bool
+}
+
+// ask makes a question one of the giver.
+func (g *Giver) ask(q *Request) {
+	q.User, q.Groups, q.UID, q.Extra, q.CredentialID, q.Origins = g.User, g.Groups, g.UID, g.Extra, g.CredentialID, g.Origins
 }
 
 // Delegation lets its receiver do what its giver may do, as far as its rules
@@ -131,7 +140,7 @@ func (c *query) handed(hits []keyHit) Decision {
 // work is lost on a circle.
 func (s *Snapshot) giver(q *Request, d *delegation, depth int) Decision {
 	r := *q
-	r.User, r.Groups, r.UID, r.Extra, r.CredentialID = d.Giver.User, d.Giver.Groups, d.Giver.UID, nil, d.Giver.CredentialID
+	d.Giver.ask(&r)
 	if q.Site != "" {
 		if d.siteUser == "" {
 			return Decision{}
@@ -238,7 +247,8 @@ func (s *Snapshot) Inspect(name string, now time.Time) (v Validity, chain []stri
 	v = Held
 	for range MaxChain {
 		chain = append(chain, d.Giver.User)
-		q := Request{User: d.Giver.User, Groups: d.Giver.Groups, UID: d.Giver.UID, CredentialID: d.Giver.CredentialID, Time: now}
+		q := Request{Time: now}
+		d.Giver.ask(&q)
 		c := newQuery(s, &q)
 		switch {
 		case now.Before(d.NotBefore):

@@ -25,6 +25,9 @@ func (w policyWorld) delegation(have map[string]Delegation) Delegation {
 	if w.IntN(6) == 0 {
 		d.Giver.CredentialID = w.pick("JTI=1", "JTI=2")
 	}
+	if w.IntN(6) == 0 {
+		d.Giver.Origins = []string{"JTI=9", w.pick("JTI=1", "JTI=2")}
+	}
 	d.Rules = append(d.Rules, Rule{Verbs: []string{w.pick("*", "get")}, APIGroups: []string{"*"}, Resources: []string{w.pick("*", "*", "pods")}})
 	if w.IntN(6) == 0 {
 		d.Namespaces = w.some(2, func() string { return w.pick("n1", "n*") })
@@ -51,7 +54,7 @@ func userOf(s Subject) string {
 // asGiver is the question as the giver would have to ask it.
 func asGiver(q *Request, g *Giver) *Request {
 	r := *q
-	r.User, r.Groups, r.CredentialID = g.User, g.Groups, g.CredentialID
+	r.User, r.Groups, r.CredentialID, r.Origins, r.Extra = g.User, g.Groups, g.CredentialID, g.Origins, g.Extra
 	if q.Site != "" && strings.HasPrefix(r.User, "system:") {
 		r.User = "gatehouse:" + r.User
 	}
@@ -104,7 +107,7 @@ func TestDelegationNeverWidens(t *testing.T) {
 			p.Rules = append(p.Rules, Rule{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}, ResourceNames: []string{"a"}})
 			ban := Ban{Name: fmt.Sprint("b", w.IntN(3)), Sites: []string{"*"}, Subjects: []PolicySubject{{Subject: Subject{Kind: User, Name: w.pick("u1", "u2", "u3")}}}}
 			if w.IntN(3) == 0 {
-				ban.Subjects, ban.CredentialIDs = nil, []string{w.pick("JTI=1", "JTI=3")}
+				ban.Subjects, ban.CredentialIDs, ban.KeepsMade = nil, []string{w.pick("JTI=1", "JTI=3")}, w.IntN(3) == 0
 			}
 			lift, drop, gone := w.IntN(4) > 0, w.IntN(2) == 0, w.IntN(8) == 0
 			both(func(tx *Tx) {
@@ -315,5 +318,45 @@ func TestGiven(t *testing.T) {
 	q.User = "u0"
 	if got := s.StandingOf(q).Handed; len(got) != 1 || got[0].Delegation.Name != "d0" || len(got[0].Rules) != 1 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// extraIs holds for callers of whom authentication said something.
+type extraIs [2]string
+
+func (x extraIs) Holds(q *Request) (bool, error) { return slices.Contains(q.Extra[x[0]], x[1]), nil }
+func (extraIs) ReadsObject() bool                { return false }
+func (x extraIs) String() string                 { return x[0] + " is " + x[1] }
+
+// What is denied, or allowed, to a giver by what was said of it counts for its
+// delegations as it does for the giver.
+func TestGiversKeepTheirExtra(t *testing.T) {
+	t.Parallel()
+	e := New()
+	q := &Request{User: "bob", ResourceRequest: true, Verb: "get", Resource: "pods", Namespace: "n1", Time: noon}
+	ask := func(extra map[string][]string, policies ...Policy) Effect {
+		return e.Update(func(tx *Tx) {
+			for _, p := range policies {
+				tx.PutPolicy(p)
+			}
+			tx.PutDelegation(Delegation{Name: "d", ID: "1", Giver: Giver{User: "alice", Extra: extra}, To: Subject{Kind: User, Name: "bob"},
+				Rules: rules("get - pods"), Sites: []string{"*"}, NotAfter: noon.Add(time.Hour)})
+		}).Decide(q).Effect()
+	}
+	everybody := []PolicySubject{{Subject: Subject{Kind: User, Name: "alice"}}}
+	allow := Policy{Name: "p", Effect: Allow, Subjects: everybody, Rules: rules("get - pods"), Sites: []string{"*"}, Condition: extraIs{"team", "a"}}
+	if got := ask(map[string][]string{"team": {"a"}}, allow); got != Allow {
+		t.Errorf("allowed for what was said of the giver: %v", got)
+	}
+	if got := ask(nil); got == Allow {
+		t.Error("allowed though nothing was said of the giver")
+	}
+	deny := allow
+	deny.Name, deny.Effect, deny.Condition = "no", Deny, extraIs{"intern", "yes"}
+	if got := ask(map[string][]string{"team": {"a"}, "intern": {"yes"}}, deny); got == Allow {
+		t.Error("what is denied for what was said of the giver is handed on")
+	}
+	if got := ask(map[string][]string{"team": {"a"}}); got != Allow {
+		t.Errorf("another giver: %v", got)
 	}
 }

@@ -5,17 +5,19 @@ import "strings"
 // keyHit is a key that one of the caller's names matches.
 type keyHit struct {
 	key  uint32
-	name int32 // -2 the credential, -1 the user, else the group
+	name int32 // below -2 an origin, -2 the credential, -1 the user, else the group
 }
 
 // usualHits is how many keys of a caller are found without allocating.
 const usualHits = 64
 
 func (c *query) callerName(i int32) string {
-	switch i {
-	case -2:
+	switch {
+	case i < -2:
+		return c.q.Origins[-3-i]
+	case i == -2:
 		return c.q.CredentialID
-	case -1:
+	case i == -1:
 		return c.q.User
 	default:
 		return c.q.Groups[i]
@@ -26,6 +28,9 @@ func (c *query) callerName(i int32) string {
 func (c *query) findKeys(hits []keyHit) []keyHit {
 	if id := c.q.CredentialID; id != "" {
 		hits = c.findKey(hits, credentialKey, id, -2)
+	}
+	for i, id := range c.q.Origins {
+		hits = c.findKey(hits, credentialKey, id, -3-int32(i))
 	}
 	if c.q.Site == "" {
 		return c.findOwnKeys(hits)
@@ -297,6 +302,9 @@ func (c *query) atSite(p *policy, k *policyKey) bool {
 
 // appliesTo completes the comparison of a name whose beginning matched.
 func (c *query) appliesTo(p *policy, k *policyKey, i int32) bool {
+	if i < -2 && p.ban != nil && p.ban.KeepsMade {
+		return false
+	}
 	if k.kind&prefixKey == 0 {
 		return true
 	}

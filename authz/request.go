@@ -45,6 +45,9 @@ type Request struct {
 	// CredentialID names the credential the caller used, "JTI=…" or
 	// "X509SHA256=…"; empty when there is none.
 	CredentialID string
+	// Origins names the credentials with which that one was made; a ban on one
+	// of them counts as one on it.
+	Origins []string
 	// Time is when the question is asked. The zero time is unknown: policies
 	// with a period then deny, and do not allow.
 	Time time.Time

@@ -29,7 +29,7 @@ func (s *Snapshot) Shortfall(q *Request, g *Policy, superuser bool) []Rule {
 func (s *Snapshot) Denied(q *Request, g *Policy) []Rule { return s.shortfall(q, g, false, false) }
 
 func (s *Snapshot) shortfall(q *Request, g *Policy, superuser, held bool) []Rule {
-	a := &author{s: s, g: g, who: Request{User: q.User, Groups: q.Groups, UID: q.UID, Extra: q.Extra, CredentialID: q.CredentialID, Time: q.Time, ResourceRequest: true}}
+	a := &author{s: s, g: g, who: Request{User: q.User, Groups: q.Groups, UID: q.UID, Extra: q.Extra, CredentialID: q.CredentialID, Origins: q.Origins, Time: q.Time, ResourceRequest: true}}
 	a.find()
 	asked := s.rulesOf(g)
 	var missing []Rule

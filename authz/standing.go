@@ -40,14 +40,14 @@ type PolicyRules struct {
 
 // StandingOf returns what is said of the caller of q in q's namespace at q's
 // time; an empty namespace asks for what is allowed everywhere and denied
-// anywhere. Of q only User, Groups, CredentialID, Namespace, Site and Time are
-// read.
+// anywhere. Of q only User, Groups, CredentialID, Origins, Namespace, Site and
+// Time are read.
 func (s *Snapshot) StandingOf(q *Request) Standing {
 	var out Standing
 	if q.Site == ControlPlane {
 		return out
 	}
-	who := Request{User: q.User, Groups: q.Groups, CredentialID: q.CredentialID, Namespace: q.Namespace, Site: q.Site, Time: q.Time, ResourceRequest: true}
+	who := Request{User: q.User, Groups: q.Groups, CredentialID: q.CredentialID, Origins: q.Origins, Namespace: q.Namespace, Site: q.Site, Time: q.Time, ResourceRequest: true}
 	c := newQuery(s, &who)
 	hits := c.findKeys(nil)
 	bans, denies, allows, handed := map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}, map[uint32]bool{}
@@ -158,7 +158,7 @@ func (h *Holders) Refusals() []Refusal {
 // holder, a member of the given groups, asked; ok is false when there is none.
 func (h *Holders) Refused(subject Subject, groups []string) (r Refusal, ok bool) {
 	q := h.q
-	q.User, q.Groups, q.CredentialID = subject.Name, groups, ""
+	q.User, q.Groups, q.CredentialID, q.Origins = subject.Name, groups, "", nil
 	switch subject.Kind {
 	case Group:
 		q.User, q.Groups = "", append([]string{subject.Name}, groups...)

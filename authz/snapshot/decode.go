@@ -44,7 +44,7 @@ func decode(body []byte, compile Compile) (authz.Content, error) {
 	})
 	c.Policies = items(d, d.policy)
 	c.Bans = items(d, func() authz.Ban {
-		return authz.Ban{Name: d.text(), Subjects: items(d, d.policySubject), CredentialIDs: items(d, d.text),
+		return authz.Ban{Name: d.text(), Subjects: items(d, d.policySubject), CredentialIDs: items(d, d.text), KeepsMade: d.flag(),
 			Sites: items(d, d.text), NotAfter: d.time(), Reason: d.text()}
 	})
 	c.Delegations = items(d, d.delegation)
@@ -184,9 +184,22 @@ func (d *decoder) requirement() authz.Requirement {
 
 func (d *decoder) delegation() authz.Delegation {
 	return authz.Delegation{Name: d.text(), ID: d.text(), Parent: d.text(), ParentID: d.text(),
-		Giver: authz.Giver{User: d.text(), UID: d.text(), CredentialID: d.text(), Groups: items(d, d.text), Superuser: d.flag()},
-		To:    d.subject(), Rules: items(d, d.rule), Roles: items(d, d.text), Sites: items(d, d.text),
+		Giver: authz.Giver{User: d.text(), UID: d.text(), CredentialID: d.text(), Groups: items(d, d.text),
+			Origins: items(d, d.text), Extra: d.extra(), Superuser: d.flag()},
+		To: d.subject(), Rules: items(d, d.rule), Roles: items(d, d.text), Sites: items(d, d.text),
 		Namespaces: items(d, d.text), NamespaceLabels: items(d, d.requirement), NotBefore: d.time(), NotAfter: d.time(), MayDelegate: d.flag()}
+}
+
+func (d *decoder) extra() map[string][]string {
+	var out map[string][]string
+	for range d.count() {
+		key := d.text()
+		if out == nil {
+			out = map[string][]string{}
+		}
+		out[key] = items(d, d.text)
+	}
+	return out
 }
 
 func (d *decoder) policy() authz.Policy {

@@ -51,6 +51,7 @@ func encode(c *authz.Content) ([]byte, error) {
 		e.text(b.Name)
 		list(e, b.Subjects, e.policySubject)
 		list(e, b.CredentialIDs, e.text)
+		e.flag(b.KeepsMade)
 		list(e, b.Sites, e.text)
 		e.time(b.NotAfter)
 		e.text(b.Reason)
@@ -126,6 +127,11 @@ func (e *encoder) delegation(d authz.Delegation) {
 		e.text(s)
 	}
 	list(e, d.Giver.Groups, e.text)
+	list(e, d.Giver.Origins, e.text)
+	list(e, slices.Sorted(maps.Keys(d.Giver.Extra)), func(key string) {
+		e.text(key)
+		list(e, d.Giver.Extra[key], e.text)
+	})
 	e.flag(d.Giver.Superuser)
 	e.subject(d.To)
 	list(e, d.Rules, e.rule)

@@ -16,7 +16,7 @@ import (
 const (
 	// magic names the format and its version, and keeps its signatures apart
 	// from all others.
-	magic = "gatehouse policy snapshot 2\n"
+	magic = "gatehouse policy snapshot 3\n"
 	// MaxFrame bounds a frame, in bytes: about four million bindings.
 	MaxFrame     = 256 << 20
 	maxHeader    = 4 << 10

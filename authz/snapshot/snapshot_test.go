@@ -154,7 +154,8 @@ func (d draw) fill(t *authz.Tx) {
 	}
 	for i := range d.IntN(6) {
 		x := authz.Delegation{Name: fmt.Sprint("d", i), ID: "id", Giver: authz.Giver{User: d.pick("u1", "u2", "system:serviceaccount:n1:s1"), UID: "uid",
-			Groups: d.some("g1", "g2", "system:masters"), CredentialID: d.pick("", "JTI=1"), Superuser: d.IntN(2) == 0},
+			Groups: d.some("g1", "g2", "system:masters"), CredentialID: d.pick("", "JTI=1"), Superuser: d.IntN(2) == 0,
+			Origins: d.some("JTI=1", "JTI=2"), Extra: map[string][]string{"a": d.some("x", "y"), "b": {"z"}}},
 			To: authz.Subject{Kind: authz.User, Name: d.pick("u1", "u2")}, Rules: d.rules(), Sites: d.sites(), NotAfter: noon.Add(time.Hour), MayDelegate: d.IntN(2) == 0}
 		switch d.IntN(5) {
 		case 0:
@@ -169,14 +170,14 @@ func (d draw) fill(t *authz.Tx) {
 		t.PutDelegation(x)
 	}
 	for i := range d.IntN(3) {
-		t.PutBan(authz.Ban{Name: fmt.Sprint("b", i), Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), Sites: d.sites(), Reason: "lost", NotAfter: noon.Add(time.Duration(d.IntN(3)-1) * time.Hour)})
+		t.PutBan(authz.Ban{Name: fmt.Sprint("b", i), Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), KeepsMade: d.IntN(2) == 0, Sites: d.sites(), Reason: "lost", NotAfter: noon.Add(time.Duration(d.IntN(3)-1) * time.Hour)})
 	}
 }
 
 func (d draw) question(site, namespace string) *authz.Request {
 	q := &authz.Request{User: d.pick("u1", "u2", "system:node:x", "system:serviceaccount:n1:s1", "gatehouse:system:serviceaccount:n1:s1", "gatehouse:system:serviceaccount:n2:s1"),
 		Groups: d.some("g1", "g2", "system:authenticated"), Verb: d.pick("get", "list"), Time: noon.Add(time.Duration(d.IntN(3) - 1)), Site: site,
-		CredentialID: d.pick("", "", "", "", "JTI=1"), ResourceRequest: true, APIGroup: d.pick("", "apps"), Resource: d.pick("pods", "jobs"),
+		CredentialID: d.pick("", "", "", "", "JTI=1"), Origins: d.some("JTI=2", "JTI=3"), ResourceRequest: true, APIGroup: d.pick("", "apps"), Resource: d.pick("pods", "jobs"),
 		Subresource: d.pick("", "", "log"), Name: d.pick("", "a", "b"), Namespace: namespace}
 	if namespace == "" {
 		q.Namespace, q.ClusterScoped = d.pick("", "n1", "n2"), d.IntN(2) == 0

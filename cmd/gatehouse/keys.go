@@ -15,6 +15,7 @@ import (
 
 	identity "github.com/gatehouse-dev/gatehouse/api/identity/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 func keysCommand() *cobra.Command {
@@ -332,6 +333,7 @@ func reachCommand() *cobra.Command {
 		Long: `Lists for each access key what its holder may do, by the policy in force: everywhere
 first, then in single namespaces. Beside RBAC, AccessPolicies that allow the holder
 more are named. A key counts at its door alone, so that it can do less than listed.
+The last row says with which credentials the key was made: a ban on any ends it.
 
 The exit code is 0 when there are any keys and 1 when there are none. It needs the
 verb create on accesskeys/reach.`,
@@ -373,7 +375,6 @@ func printReach(out io.Writer, reaches []identity.AccessKeyReach) {
 		}
 		if r.Status.Ended != "" {
 			row("-", "nothing: "+r.Status.Ended)
-			continue
 		}
 		for _, scope := range r.Status.Scopes {
 			for _, rule := range rbac.Rules(scope.Rules) {
@@ -383,11 +384,18 @@ func printReach(out io.Writer, reaches []identity.AccessKeyReach) {
 		for _, policy := range r.Status.Policies {
 			row("by its limits", "what AccessPolicy "+policy+" allows")
 		}
-		if len(r.Status.Scopes)+len(r.Status.Policies) == 0 {
+		if len(r.Status.Scopes)+len(r.Status.Policies) == 0 && r.Status.Ended == "" {
 			row("-", "nothing")
 		}
 		if r.Status.Incomplete {
 			row("further namespaces", "not listed")
+		}
+		if len(r.Status.Origin) > 0 {
+			ids := make([]string, len(r.Status.Origin))
+			for i, text := range r.Status.Origin {
+				ids[i] = origin.ID(text)
+			}
+			row("made with", strings.Join(ids, ", "))
 		}
 	}
 	_ = w.Flush()

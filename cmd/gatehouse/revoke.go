@@ -20,6 +20,7 @@ import (
 type revokeOptions struct {
 	kubeconfig, reason, until, output string
 	sites                             []string
+	keepMade, dryRun                  bool
 }
 
 func revokeCommand() *cobra.Command {
@@ -29,14 +30,21 @@ func revokeCommand() *cobra.Command {
 		Long: `Writes a Ban, which is in force on every replica and at every connected site
 within one second, for administrators too. Delete the Ban to lift it.
 
+The ban of a credential or of a key also ends the tokens, access keys and certificates
+that were made with the credential, and what was made with those; the access keys and
+certificate requests among them are listed on standard error. With --keep-made they go
+on; --dry-run lists them and bans nothing.
+
 "kubectl get ban NAME -o yaml" shows which site has asked since, and what the ban
 cannot reach there.`,
 	}
 	c.AddCommand(
-		revokeKind("credential ID", "Turn one credential off; others of its holder keep working",
+		revokeKind("credential ID", "Turn one credential off, and what was made with it; others of its holder keep working",
 			`The id is in audit events and in "kubectl auth whoami": JTI=… for a token,
 X509SHA256=… for a certificate, KEY=… for an access key.`,
-			`  gatehouse revoke credential JTI=0d5b6c3a-8f0e-4f3b-9d0e-0a1b2c3d4e5f --reason "laptop stolen"`,
+			`  gatehouse revoke credential JTI=0d5b6c3a-8f0e-4f3b-9d0e-0a1b2c3d4e5f --reason "laptop stolen"
+  gatehouse revoke credential X509SHA256=9f…e1 --reason "replaced" --dry-run
+  gatehouse revoke credential X509SHA256=9f…e1 --reason "replaced" --keep-made`,
 			func(arg string, b *access.BanSpec) error { b.CredentialID = arg; return nil }),
 		revokeKind("subject KIND/NAME", "Turn a user, group or service account off",
 			`The subject is user/NAME, group/NAME or serviceaccount/NAMESPACE/NAME.`,
@@ -76,6 +84,9 @@ func revokeKind(use, short, long, example string, set func(arg string, b *access
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec := access.BanSpec{Reason: o.reason, Sites: o.sites}
+			if o.keepMade {
+				spec.Made = access.BanKeepsMade
+			}
 			if err := set(args[0], &spec); err != nil {
 				return &exit{exitUsage, err}
 			}
@@ -87,6 +98,10 @@ func revokeKind(use, short, long, example string, set func(arg string, b *access
 	f.StringVar(&o.until, "until", "", "when the ban ends, as a time or a duration (default: when it is deleted)")
 	if what == "credential" || what == "subject" {
 		f.StringSliceVar(&o.sites, "site", nil, `sites where it holds, "gatehouse" for the control plane (default: everywhere)`)
+	}
+	if what == "credential" || what == "key" {
+		f.BoolVar(&o.keepMade, "keep-made", false, "leave alone what was made with the credential, or with one that the key signed")
+		f.BoolVar(&o.dryRun, "dry-run", false, "ban nothing; say what would end")
 	}
 	outputFlag(c, &o.output)
 	kubeconfigFlag(c, &o.kubeconfig)
@@ -115,8 +130,16 @@ func revoke(cmd *cobra.Command, what string, spec access.BanSpec, o revokeOption
 		TypeMeta:   metav1.TypeMeta{APIVersion: access.GroupVersion.String(), Kind: "Ban"},
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "revoked-" + what + "-"}, Spec: spec,
 	}
-	if err := client.Post().Resource("bans").Body(ban).Do(cmd.Context()).Into(ban); err != nil {
+	request := client.Post().Resource("bans").Body(ban)
+	if o.dryRun {
+		request = request.Param("dryRun", metav1.DryRunAll)
+	}
+	if err := request.Do(cmd.Context()).Into(ban); err != nil {
 		return clientError(err)
+	}
+	sayReach(cmd.Context(), cmd.ErrOrStderr(), o.kubeconfig, &spec)
+	if o.dryRun {
+		return nil
 	}
 	ban.TypeMeta = metav1.TypeMeta{APIVersion: access.GroupVersion.String(), Kind: "Ban"}
 	if what == "site" {

@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access/nodegraph"
 	"github.com/gatehouse-dev/gatehouse/internal/access/noderule"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // Config is what an [Authorizer] needs.
@@ -100,7 +101,7 @@ const CredentialIDExtra = "authentication.kubernetes.io/credential-id"
 func ask(snapshot *authz.Snapshot, q *authz.Request) authz.Decision {
 	r := requests.Get().(*authz.Request)
 	*r = *q
-	r.CredentialID = ""
+	r.CredentialID, r.Origins = "", originsOf(q.Extra)
 	ids := q.Extra[CredentialIDExtra]
 	if len(ids) > 0 {
 		r.CredentialID, ids = ids[0], ids[1:]
@@ -118,6 +119,19 @@ func ask(snapshot *authz.Snapshot, q *authz.Request) authz.Decision {
 	*r = authz.Request{}
 	requests.Put(r)
 	return d
+}
+
+// originsOf returns the credentials with which that of a caller was made.
+func originsOf(extra map[string][]string) []string {
+	line := extra[origin.Extra]
+	if len(line) == 0 {
+		return nil
+	}
+	ids := make([]string, len(line))
+	for i, text := range line {
+		ids[i] = origin.ID(text)
+	}
+	return ids
 }
 
 // takesSiteName reports whether q asks to impersonate a site. It covers the

@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -72,7 +74,7 @@ func (c Checks) Delegation(ctx context.Context, author Subject, obj *accessv1alp
 		return err
 	}
 	if obj.Spec.From.User != author.Name {
-		target := Subject{Name: obj.Spec.From.User, UID: obj.Spec.From.UID, Groups: withoutImplied(obj.Spec.From)}
+		target := Subject{Name: obj.Spec.From.User, UID: obj.Spec.From.UID, Groups: withoutImplied(obj.Spec.From), Extra: obj.Spec.From.Extra}
 		if err := c.Access.CheckImpersonation(ctx, author, target); err != nil {
 			return fault.Wrap(fault.Denied, "on behalf of another giver: "+fault.Public(err), err)
 		}
@@ -122,13 +124,46 @@ func Giver(author Subject) accessv1alpha1.DelegationGiver {
 	if ids := author.Extra[CredentialIDExtra]; len(ids) > 0 {
 		giver.CredentialID = ids[0]
 	}
+	giver.Origins = originsOf(author.Extra)
+	for key, values := range author.Extra {
+		if key == CredentialIDExtra || key == origin.Extra {
+			continue
+		}
+		if giver.Extra == nil {
+			giver.Extra = map[string][]string{}
+		}
+		giver.Extra[key] = values
+	}
 	return giver
+}
+
+// credentialExtra adds to extra, which may be nil, what says the credential of
+// its holder and what that was made with.
+func credentialExtra(extra map[string][]string, credential string, origins []string) map[string][]string {
+	if credential == "" && len(origins) == 0 {
+		return extra
+	}
+	if extra == nil {
+		extra = map[string][]string{}
+	}
+	if credential != "" {
+		extra[CredentialIDExtra] = []string{credential}
+	}
+	if len(origins) > 0 {
+		line := make([]string, len(origins))
+		for i, id := range origins {
+			line[i] = origin.Entry{ID: id}.String()
+		}
+		extra[origin.Extra] = line
+	}
+	return extra
 }
 
 // OnBehalf is the giver that an author named, with the groups that everybody of
 // that name is in. The credential is the author's.
 func OnBehalf(author Subject, named accessv1alpha1.DelegationGiver) accessv1alpha1.DelegationGiver {
-	named.CredentialID = Giver(author).CredentialID
+	own := Giver(author)
+	named.CredentialID, named.Origins = own.CredentialID, own.Origins
 	named.Groups = distinct(append(slices.Clone(named.Groups), impliedGroups(named.User)...))
 	return named
 }
@@ -153,9 +188,8 @@ func withoutImplied(giver accessv1alpha1.DelegationGiver) []string {
 }
 
 func giverOf(from *accessv1alpha1.DelegationGiver) Subject {
-	s := Subject{Name: from.User, UID: from.UID, Groups: from.Groups}
-	if from.CredentialID != "" {
-		s.Extra = map[string][]string{CredentialIDExtra: {from.CredentialID}}
+	return Subject{
+		Name: from.User, UID: from.UID, Groups: from.Groups,
+		Extra: credentialExtra(maps.Clone(from.Extra), from.CredentialID, from.Origins),
 	}
-	return s
 }

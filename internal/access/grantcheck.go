@@ -66,7 +66,7 @@ func (c Checks) narrow(roles []string, inline []authz.Rule) error {
 
 // authorOf is an author as the engine asks for it.
 func (c Checks) authorOf(author Subject) authz.Request {
-	q := authz.Request{User: author.Name, UID: author.UID, Groups: author.Groups, Extra: author.Extra, Time: c.Access.config.Now()}
+	q := authz.Request{User: author.Name, UID: author.UID, Groups: author.Groups, Extra: author.Extra, Time: c.Access.config.Now(), Origins: originsOf(author.Extra)}
 	if ids := author.Extra[CredentialIDExtra]; len(ids) > 0 {
 		q.CredentialID = ids[0]
 	}

@@ -13,6 +13,7 @@ import (
 	federationv1alpha1 "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
@@ -116,6 +117,16 @@ func TestBansHoldAtSites(t *testing.T) {
 	_, g, a, _ := granted(t)
 	g.Bans.Put(&accessv1alpha1.Ban{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: accessv1alpha1.BanSpec{CredentialID: "JTI=2", Reason: "r"}})
 	spec := sar("alice", nil, "get core/pods ns/web")
+	made := func(allowed bool) {
+		t.Helper()
+		spec.Extra = map[string]authorizationv1.ExtraValue{access.CredentialIDExtra: {"JTI=9"}, origin.Extra: {"KEY=a", "JTI=2;exp=1763800000;kid=k"}}
+		if d, err := a.DecideForSite(t.Context(), access.SiteView{Name: "shared"}, spec); err != nil || d.Allowed() != allowed || d.Denied() == allowed {
+			t.Errorf("made with JTI=2: allowed %v, denied %v, error %v", d.Allowed(), d.Denied(), err)
+		}
+	}
+	made(false)
+	g.Bans.Put(&accessv1alpha1.Ban{ObjectMeta: metav1.ObjectMeta{Name: "b"}, Spec: accessv1alpha1.BanSpec{CredentialID: "JTI=2", Reason: "r", Made: accessv1alpha1.BanKeepsMade}})
+	made(true)
 	for id, allowed := range map[string]bool{"JTI=1": true, "JTI=2": false} {
 		spec.Extra = map[string]authorizationv1.ExtraValue{access.CredentialIDExtra: {id}}
 		d, err := a.DecideForSite(t.Context(), access.SiteView{Name: "shared"}, spec)

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
@@ -24,13 +25,11 @@ func (a *Authorizer) handed(snapshot *authz.Snapshot, d *authz.Delegation, rules
 	if depth > authz.MaxChain {
 		return nil
 	}
-	giver := Subject{Name: d.Giver.User, UID: d.Giver.UID, Groups: d.Giver.Groups}
+	giver := Subject{Name: d.Giver.User, UID: d.Giver.UID, Groups: d.Giver.Groups, Extra: maps.Clone(d.Giver.Extra)}
 	if site != "" {
 		return nil // names of a site's question: single questions tell
 	}
-	if d.Giver.CredentialID != "" {
-		giver.Extra = map[string][]string{CredentialIDExtra: {d.Giver.CredentialID}}
-	}
+	giver.Extra = credentialExtra(giver.Extra, d.Giver.CredentialID, d.Giver.Origins)
 	s := a.StandingAt(snapshot, giver, site, namespace)
 	if len(s.Bans) > 0 {
 		return nil

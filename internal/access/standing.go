@@ -40,7 +40,7 @@ func (a *Authorizer) StandingIn(snapshot *authz.Snapshot, subject Subject, names
 
 // StandingAt is StandingIn at a site, with the names as the site sends them.
 func (a *Authorizer) StandingAt(snapshot *authz.Snapshot, subject Subject, site, namespace string) Standing {
-	q := authz.Request{User: subject.Name, Groups: subject.Groups, Site: site, Namespace: namespace, Time: a.config.Now()}
+	q := authz.Request{User: subject.Name, Groups: subject.Groups, Site: site, Namespace: namespace, Time: a.config.Now(), Origins: originsOf(subject.Extra)}
 	ids := subject.Extra[CredentialIDExtra]
 	if len(ids) > 0 {
 		q.CredentialID, ids = ids[0], ids[1:]

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // Ban ends credentials from outside. Exactly one of Credential, User, Group
@@ -12,12 +14,17 @@ type Ban struct {
 	// Name is that of the ban itself; it stands in the record of what it
 	// refused.
 	Name string
-	// Credential is a credential id: "JTI=…", "X509SHA256=…", "KEY=…".
+	// Credential is a credential id: "JTI=…", "X509SHA256=…", "KEY=…". What was
+	// made with it ends too.
 	Credential string
 	// User and Group are names of the control plane.
 	User, Group string
-	// IssuerKey is the id of a key: every token that it signed ends.
+	// IssuerKey is the id of a key: every token that it signed ends, and what
+	// was made with one.
 	IssuerKey string
+	// KeepsMade leaves alone what was made with the credential, or with one that
+	// the key signed.
+	KeepsMade bool
 	// Until is when the ban ends; the zero time is never.
 	Until time.Time
 }
@@ -30,6 +37,9 @@ type Bans struct {
 
 type banTable struct {
 	credentials, users, groups, keys map[string]Ban
+	// madeWith and madeUnder are those of credentials and keys that reach what
+	// was made.
+	madeWith, madeUnder map[string]Ban
 }
 
 // NewBans returns an empty list.
@@ -42,20 +52,20 @@ func NewBans() *Bans {
 // Replace sets the whole list. A ban that names nothing or several things is
 // refused, and then the list stays as it was.
 func (b *Bans) Replace(bans []Ban) error {
-	next := &banTable{map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}}
+	next := &banTable{map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}}
 	for _, ban := range bans {
 		set := 0
 		for _, entry := range []struct {
-			value string
-			table map[string]Ban
-		}{{ban.Credential, next.credentials}, {ban.User, next.users}, {ban.Group, next.groups}, {ban.IssuerKey, next.keys}} {
+			value       string
+			table, made map[string]Ban
+		}{{ban.Credential, next.credentials, next.madeWith}, {ban.User, next.users, nil}, {ban.Group, next.groups, nil}, {ban.IssuerKey, next.keys, next.madeUnder}} {
 			if entry.value == "" {
 				continue
 			}
 			set++
-			// Of two bans on one thing the one that lasts longer counts.
-			if other, twice := entry.table[entry.value]; !twice || outlasts(ban, other) {
-				entry.table[entry.value] = ban
+			keep(entry.table, entry.value, ban)
+			if entry.made != nil && !ban.KeepsMade {
+				keep(entry.made, entry.value, ban)
 			}
 		}
 		if set != 1 {
@@ -64,6 +74,13 @@ func (b *Bans) Replace(bans []Ban) error {
 	}
 	b.current.Store(next)
 	return nil
+}
+
+// keep enters a ban: of two on one thing the one that lasts longer counts.
+func keep(table map[string]Ban, value string, ban Ban) {
+	if other, twice := table[value]; !twice || outlasts(ban, other) {
+		table[value] = ban
+	}
 }
 
 func outlasts(a, b Ban) bool {
@@ -94,7 +111,27 @@ func (b *Bans) refuse(id Identity, now time.Time) error {
 		}
 	}
 	if len(table.credentials) > 0 {
-		return b.refuseCredential(table, id.CredentialID(), now)
+		if err := b.refuseCredential(table, id.CredentialID(), now); err != nil {
+			return err
+		}
+	}
+	return refuseOrigin(table, id.Origin(), now)
+}
+
+// refuseOrigin returns an error if a ban in force names a credential of a line,
+// or the key that signed one.
+func refuseOrigin(table *banTable, line []string, now time.Time) error {
+	if len(table.madeWith)+len(table.madeUnder) == 0 {
+		return nil
+	}
+	for _, text := range line {
+		e := origin.Parse(text)
+		if ban, ok := table.madeWith[e.ID]; ok && ban.inForce(now) {
+			return ban.refusal("credential " + e.ID + ", with which this one was made,")
+		}
+		if ban, ok := table.madeUnder[e.IssuerKey]; ok && ban.inForce(now) {
+			return ban.refusal("issuer key of credential " + e.ID + ", with which this one was made,")
+		}
 	}
 	return nil
 }

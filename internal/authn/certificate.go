@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // oidUID is the subject attribute with the user's UID, as Kubernetes reads it.
@@ -149,11 +151,19 @@ func (c *Chain) userOf(leaf *x509.Certificate, foreign bool) (*verified, error) 
 			return nil, refuseCertificate(ReservedName, certificateText(leaf), err)
 		}
 	}
+	var line []string
+	if !foreign {
+		var ok bool
+		if line, ok = origin.OfCertificate(leaf); !ok {
+			return nil, refuseCertificate(Malformed, certificateText(leaf)+" does not say what it was made with", nil)
+		}
+	}
 	who, err := newAccount(account{
 		name:       leaf.Subject.CommonName,
 		uid:        uid,
 		groups:     leaf.Subject.Organization,
 		credential: CertificateID(leaf),
+		origin:     line,
 	})
 	if err != nil {
 		return nil, refuseCertificate(ReservedName, certificateText(leaf), err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // Method says what kind of credential proved an identity.
@@ -48,6 +49,9 @@ const (
 	ExtraContainerName = "authentication.gatehouse.dev/container-name"
 	// ExtraAttestationPrefix begins the keys of what a token attests.
 	ExtraAttestationPrefix = "attestation.authentication.kubernetes.io/"
+	// ExtraOrigin lists the credentials that this one was made with; see
+	// package origin.
+	ExtraOrigin = origin.Extra
 	// ExtraKeyNamespace is the namespace that an access key belongs to.
 	ExtraKeyNamespace = "authentication.gatehouse.dev/key-namespace"
 )
@@ -75,6 +79,8 @@ type account struct {
 	// extra and credential are set where they do not depend on the token.
 	extra      map[string][]string
 	credential string
+	// origin is the line of credentials that this one was made with.
+	origin []string
 	// legacy is set for tokens in Secrets.
 	legacy *legacyRef
 }
@@ -103,6 +109,8 @@ type sharedClaims struct {
 	audiences         []string
 	nodeName, nodeUID string
 	attested          string
+	// origin is the line of credentials that the token was asked for with.
+	origin []string
 	// asked are the audiences that a provider was asked for; nil where the
 	// credential itself says what it is good for.
 	asked []string
@@ -147,6 +155,9 @@ func (i Identity) Extra() map[string][]string {
 	if id := i.CredentialID(); id != "" {
 		extra[ExtraCredentialID] = []string{id}
 	}
+	if line := i.Origin(); len(line) > 0 {
+		extra[ExtraOrigin] = line
+	}
 	if i.v.shared == nil {
 		return extra
 	}
@@ -184,6 +195,25 @@ func (i Identity) CredentialID() string {
 		return "JTI=" + jti
 	}
 	return ""
+}
+
+// Origin returns the line of credentials that this one was made with, nearest
+// first, as package origin writes them; nil when it was made with none that is
+// known. A ban on any of them refuses this one.
+func (i Identity) Origin() []string {
+	switch {
+	case i.v == nil:
+		return nil
+	case i.v.shared != nil && len(i.v.shared.origin) > 0:
+		return i.v.shared.origin
+	}
+	return i.v.who.origin
+}
+
+// Made returns the line of what is made with a credential now. An error, of
+// kind Denied, says that nothing can be made with it.
+func (c *Chain) Made(i Identity) ([]string, error) {
+	return origin.Extend(origin.Entry{ID: i.CredentialID(), NotAfter: i.NotAfter(), IssuerKey: i.IssuerKey()}, i.Origin(), c.now())
 }
 
 // Audiences returns the audiences for which the credential was accepted: those

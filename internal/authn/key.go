@@ -3,6 +3,8 @@ package authn
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,7 +89,8 @@ func (c *Chain) checkOpener(ctx context.Context, keys AccessKeys, record accessk
 		if record.OpenedBy == "" {
 			return nil
 		}
-		if err := c.bans.refuseCredential(c.bans.current.Load(), record.OpenedBy, now); err != nil {
+		table := c.bans.current.Load()
+		if err := c.bans.refuseCredential(table, record.OpenedBy, now); err != nil {
 			return err
 		}
 		id, isKey := strings.CutPrefix(record.OpenedBy, accesskey.CredentialPrefix)
@@ -100,6 +103,9 @@ func (c *Chain) checkOpener(ctx context.Context, keys AccessKeys, record accessk
 			return err
 		case !found || opener.Revoked || !now.Before(opener.NotAfter):
 			return refuse(Ended, "session: the access key %q that it was opened with has ended", id)
+		}
+		if err := refuseOrigin(table, opener.Origin, now); err != nil {
+			return err
 		}
 		record = opener
 	}
@@ -138,7 +144,7 @@ func accessKeyReason(err error) Reason {
 // account, whose groups follow from its name, or for a person; it never gives
 // one of the other names that our own policy has a meaning for.
 func keyAccount(record accesskey.Record) (*account, error) {
-	a := account{name: record.User, uid: record.UID, groups: record.Groups, credential: record.CredentialID(),
+	a := account{name: record.User, uid: record.UID, groups: record.Groups, credential: record.CredentialID(), origin: record.Origin,
 		extra: map[string][]string{ExtraKeyNamespace: {record.Namespace}}}
 	if rest, ok := strings.CutPrefix(record.User, serviceAccountUser); ok {
 		namespace, name, ok := strings.Cut(rest, ":")
@@ -149,10 +155,28 @@ func keyAccount(record accesskey.Record) (*account, error) {
 		a.groups = []string{groupServiceAccounts, groupServiceAccountsOf + namespace}
 		return newAccount(a)
 	}
-	if err := allowedForeign(a.name, a.uid, a.groups, nil); err != nil {
+	if err := allowedForeign(a.name, a.uid, a.groups, record.Extra); err != nil {
 		return nil, err
 	}
+	maps.Copy(a.extra, record.Extra)
 	return newAccount(a)
+}
+
+// KeyExtra returns that part of a caller's extra that a key can carry: what an
+// identity provider said, and nothing that the control plane or a platform says
+// itself of a credential.
+func KeyExtra(extra map[string][]string) map[string][]string {
+	var out map[string][]string
+	for key, values := range extra {
+		if len(values) == 0 || allowedExtra(map[string][]string{key: values}) != nil {
+			continue
+		}
+		if out == nil {
+			out = map[string][]string{}
+		}
+		out[key] = slices.Clone(values)
+	}
+	return out
 }
 
 // KeyHolder returns whom a key speaks for as long as it is good, or the

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"maps"
 	"slices"
+
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // Forwarded is whom an authenticating proxy says it speaks for, as the adapter
@@ -58,8 +60,10 @@ func (c *Chain) VerifyForwarded(ctx context.Context, peer []*x509.Certificate, f
 	}
 	a := account{name: f.Name, uid: f.UID, groups: f.Groups, extra: maps.Clone(f.Extra), credential: proxy}
 	if ids := a.extra[ExtraCredentialID]; len(ids) > 0 && ids[0] != "" {
-		a.credential = ids[0]
+		// What is made with it ends with the proxy's certificate, too.
+		a.credential, a.origin = ids[0], []string{origin.Entry{ID: proxy, NotAfter: leaf.NotAfter}.String()}
 	}
+	delete(a.extra, ExtraOrigin)
 	who, err := newAccount(a)
 	if err != nil {
 		return Identity{}, refuseCertificate(ReservedName, "forwarded by "+proxy, err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/strictjson"
 )
 
@@ -81,11 +82,15 @@ func (c *Chain) remembered(src *source, key *jws.Key, claims claims) (*verified,
 	if err != nil {
 		return nil, refuseBecause(ReservedName, "service account token", err)
 	}
-	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested}, claims.audiences...)
+	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested, itoa(int64(len(claims.origin)))}, claims.origin...)
+	parts = append(parts, claims.audiences...)
 	shared, err := c.shared.get(joinKey(parts...), func() (*sharedClaims, error) {
 		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested)}
 		for _, audience := range claims.audiences {
 			out.audiences = append(out.audiences, strings.Clone(audience))
+		}
+		for _, entry := range claims.origin {
+			out.origin = append(out.origin, strings.Clone(entry))
 		}
 		return out, nil
 	})
@@ -105,7 +110,9 @@ type claims struct {
 	nodeName, nodeUID              string
 	// attested is the API group about which the bearer may ask webhooks.
 	attested string
-	bound    boundClaims
+	// origin is the line of credentials that the token was asked for with.
+	origin []string
+	bound  boundClaims
 }
 
 // Names of claims.
@@ -159,7 +166,10 @@ func readClaims(payload []byte) (claims, error) {
 		out.nodeName, out.nodeUID = r.text(node, "name"), r.maybe(node, "uid")
 	}
 	if ours := r.optional(v, claimGatehouse); ours.Kind != strictjson.None {
-		out.bound.container = r.text(ours, "container")
+		if ours.Get("container").Kind != strictjson.None {
+			out.bound.container = r.text(ours, "container")
+		}
+		out.origin = r.line(ours, "origin")
 	}
 	if facts := r.optional(own, "attestations"); facts.Kind != strictjson.None {
 		out.attested = r.only(facts, claimAttested)
@@ -230,6 +240,26 @@ func (r *claimReader) maybe(v strictjson.Value, name string) string {
 		r.fail(name)
 	}
 	return m.Text
+}
+
+// line reads a line of credentials.
+func (r *claimReader) line(v strictjson.Value, name string) []string {
+	m := v.Get(name)
+	if m.Kind == strictjson.None {
+		return nil
+	}
+	var out []string
+	for _, item := range m.Items {
+		if item.Kind != strictjson.String || len(out) == origin.Max {
+			r.fail(name)
+			return nil
+		}
+		out = append(out, item.Text)
+	}
+	if m.Kind != strictjson.Array || len(out) == 0 || !origin.Check(out) {
+		r.fail(name)
+	}
+	return out
 }
 
 // only reads an array of one text.

@@ -83,7 +83,9 @@ func Frame(chain *authn.Chain, seen func(context.Context, authn.Identity)) func(
 		if ok {
 			dropForwarded(r.Header)
 			seen(r.Context(), id)
-			return Of(id), true, nil
+			c := Of(id)
+			c.Made = func() ([]string, error) { return chain.Made(id) }
+			return c, true, nil
 		}
 		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && IsPublic(r.URL.Path) && r.URL.RawQuery == "" {
 			return resource.Caller{Name: Anonymous, Groups: []string{Unauthenticated}}, true, nil

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/secret"
 )
@@ -36,6 +37,9 @@ type Claims struct {
 	Pod, Secret, Node *Ref
 	// Container narrows a pod's token to one of its containers.
 	Container string
+	// Origin is the line of credentials that the token was asked for with; see
+	// package origin.
+	Origin []string
 	// Attestations by key, as the request has them.
 	Attestations map[string][]string
 }
@@ -85,7 +89,8 @@ type kubernetesClaims struct {
 }
 
 type gatehouseClaims struct {
-	Container string `json:"container"`
+	Container string   `json:"container,omitempty"`
+	Origin    []string `json:"origin,omitempty"`
 }
 
 // Mint makes a token that is good from now on.
@@ -122,8 +127,8 @@ func (i *Issuer) Mint(_ context.Context, c Claims) (Token, error) {
 		}
 		body.Kubernetes.Attestations[AttestationPrefix+key] = values
 	}
-	if c.Container != "" {
-		body.Gatehouse = &gatehouseClaims{Container: c.Container}
+	if c.Container != "" || len(c.Origin) > 0 {
+		body.Gatehouse = &gatehouseClaims{Container: c.Container, Origin: c.Origin}
 	}
 	raw, err := json.Marshal(body)
 	if err != nil {
@@ -147,6 +152,8 @@ func (c Claims) check() error {
 		return errors.New("the lifetime is not positive")
 	case c.Secret != nil && (c.Pod != nil || c.Node != nil):
 		return errBinding
+	case !origin.Check(c.Origin):
+		return errors.New("the line of credentials is malformed")
 	case c.Container != "" && c.Pod == nil:
 		return errors.New("a container without its pod")
 	case c.Pod != nil && (c.Pod.Name == "" || c.Pod.UID == ""),

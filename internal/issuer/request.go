@@ -35,6 +35,8 @@ type Request struct {
 	// Attestations are facts about the bearer by their well-known keys; only
 	// [AttestAdmissionReview] is known.
 	Attestations map[string][]string
+	// Origin is the line of credentials of whoever asks; see package origin.
+	Origin []string
 	// MayMint refuses an audience to whoever asks, MayAttest an attestation to
 	// the account. Without MayMint no
 	// audience is refused, without MayAttest every attestation.
@@ -179,7 +181,7 @@ func (r *Requests) Create(ctx context.Context, req Request) (Response, error) {
 	if err := permitted(ctx, req, uid); err != nil {
 		return Response{}, err
 	}
-	claims := Claims{Attestations: req.Attestations, Namespace: req.Namespace, Account: Ref{Name: req.Account, UID: uid}, Audiences: slices.Clone(req.Audiences), Container: req.Container}
+	claims := Claims{Attestations: req.Attestations, Namespace: req.Namespace, Account: Ref{Name: req.Account, UID: uid}, Audiences: slices.Clone(req.Audiences), Container: req.Container, Origin: req.Origin}
 	ends, err := r.bind(ctx, req, &claims)
 	if err != nil {
 		return Response{}, err

@@ -32,7 +32,23 @@ func requestAuthenticator(f Authenticate) authenticator.Request {
 		if err != nil || !ok {
 			return nil, false, err
 		}
+		if m, ok := r.Context().Value(makerKey{}).(*maker); ok {
+			m.made = c.Made
+		}
 		return &authenticator.Response{User: &user.DefaultInfo{Name: c.Name, UID: c.UID, Groups: c.Groups, Extra: c.Extra}}, true, nil
+	})
+}
+
+// maker carries, past the library, what only the caller's own credential can
+// tell: impersonation puts another caller into the context.
+type maker struct{ made func() ([]string, error) }
+
+type makerKey struct{}
+
+// withMaker makes room for what requestAuthenticator finds.
+func withMaker(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), makerKey{}, &maker{})))
 	})
 }
 

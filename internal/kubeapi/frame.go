@@ -161,7 +161,7 @@ func (f *Frame) genericConfig(t *types) *genericapiserver.Config {
 	}
 	gc.Authorization.Authorizer = frameAuthorizer{f.cfg.Authorizer, admitted}
 	gc.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return f.withService(f.withLengths(genericapiserver.DefaultBuildHandlerChain(api, c), t.codecs), t.codecs)
+		return f.withService(f.withLengths(withMaker(genericapiserver.DefaultBuildHandlerChain(api, c)), t.codecs), t.codecs)
 	}
 	gc.AuditBackend = f.backend
 	gc.AuditPolicyRuleEvaluator = policyEvaluator{f.cfg.AuditPolicy}

@@ -110,5 +110,9 @@ func callerFrom(ctx context.Context) resource.Caller {
 	if !ok {
 		return resource.Caller{}
 	}
-	return resource.Caller{Name: u.GetName(), UID: u.GetUID(), Groups: u.GetGroups(), Extra: u.GetExtra()}
+	c := resource.Caller{Name: u.GetName(), UID: u.GetUID(), Groups: u.GetGroups(), Extra: u.GetExtra()}
+	if m, ok := ctx.Value(makerKey{}).(*maker); ok {
+		c.Made = m.made
+	}
+	return c
 }

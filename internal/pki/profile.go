@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 )
@@ -59,6 +60,9 @@ type Client struct {
 	Groups   []string
 	Public   crypto.PublicKey
 	Validity time.Duration
+	// Origin is the line of credentials that the certificate was asked for
+	// with; see package origin. It is in the certificate.
+	Origin []string
 }
 
 // PrepareServing is the profile of our own listeners: 30 days by default, 90
@@ -81,8 +85,18 @@ func PrepareAdmin(c Client) (*Prepared[keys.ClientCA], error) {
 // PrepareClient is the profile of what anybody may ask for: one day by
 // default, a year at most, no reserved name or group.
 func PrepareClient(c Client) (*Prepared[keys.ClientCA], error) {
-	return prepare[keys.ClientCA](subject(c.User, c.Groups), c.Public, limits{c.Validity, day, maxValidity},
-		noReservedNames())
+	t := subject(c.User, c.Groups)
+	if len(c.Origin) > 0 {
+		if !origin.Check(c.Origin) {
+			return nil, fault.New(fault.Invalid, "origin: is no line of credentials")
+		}
+		extension, err := origin.Extension(c.Origin)
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, "origin: cannot be written", err)
+		}
+		t.ExtraExtensions = append(t.ExtraExtensions, extension)
+	}
+	return prepare[keys.ClientCA](t, c.Public, limits{c.Validity, day, maxValidity}, noReservedNames())
 }
 
 // PrepareNode is the profile of the node of that name: 90 days by default, a

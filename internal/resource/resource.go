@@ -23,6 +23,19 @@ type Caller struct {
 	UID    string
 	Groups []string
 	Extra  map[string][]string
+	// Made returns the line of credentials that is behind what this caller has
+	// made (see internal/authn/origin): that of the credential of the request
+	// itself, whoever it acts as. Nil has none. Use [Caller.Origin].
+	Made func() ([]string, error)
+}
+
+// Origin returns the line of credentials that a credential carries which this
+// caller has made. An error, of package fault, says that none can be made.
+func (c Caller) Origin() ([]string, error) {
+	if c.Made == nil {
+		return nil, nil
+	}
+	return c.Made()
 }
 
 // Names is what a kind is called.

@@ -107,8 +107,12 @@ func (k *accessKeys) Delete(o *identityapi.AccessKey) {
 
 // issue makes the secret of a new key. One whose service account does not
 // exist is left without, and refused by check.
-func (k *accessKeys) issue(ctx context.Context, _ resource.Caller, o *identityapi.AccessKey) func(context.Context, *identityapi.AccessKey) {
+func (k *accessKeys) issue(ctx context.Context, by resource.Caller, o *identityapi.AccessKey) func(context.Context, *identityapi.AccessKey) {
 	s := o.Spec.Subject
+	line, err := by.Origin()
+	if err != nil {
+		return nil // check says why
+	}
 	user := s.User
 	if s.ServiceAccount != "" {
 		sa, err := k.frame().Get(ctx, serviceAccounts, o.Namespace, s.ServiceAccount)
@@ -119,7 +123,7 @@ func (k *accessKeys) issue(ctx context.Context, _ resource.Caller, o *identityap
 		user = "system:serviceaccount:" + o.Namespace + ":" + s.ServiceAccount
 	}
 	text, record, err := accesskey.New(accesskey.Request{
-		User: user, UID: s.UID, Groups: s.Groups, Audience: o.Spec.Audience, Namespace: o.Namespace,
+		User: user, UID: s.UID, Groups: s.Groups, Extra: s.Extra, Audience: o.Spec.Audience, Namespace: o.Namespace, Origin: line,
 		Lifetime: time.Duration(*o.Spec.ExpirationSeconds) * time.Second,
 	}, k.now().Truncate(time.Second))
 	if err != nil {
@@ -137,7 +141,8 @@ func (k *accessKeys) issue(ctx context.Context, _ resource.Caller, o *identityap
 // stamp writes what is kept of a key.
 func stamp(o *identityapi.AccessKey, r accesskey.Record) {
 	end := metav1.NewTime(r.NotAfter)
-	o.Status.CredentialID, o.Status.Hash, o.Status.Expires, o.Status.OpenedBy = r.CredentialID(), accesskey.FormatHash(r.Hash), &end, r.OpenedBy
+	o.Status.CredentialID, o.Status.Hash, o.Status.Expires = r.CredentialID(), accesskey.FormatHash(r.Hash), &end
+	o.Status.OpenedBy, o.Status.Origin = r.OpenedBy, r.Origin
 }
 
 // check refuses a key that would give its author more than it has. Anybody
@@ -149,6 +154,9 @@ func (k *accessKeys) check(ctx context.Context, by resource.Caller, o, old *iden
 		return nil
 	}
 	s := o.Spec.Subject
+	if _, err := by.Origin(); err != nil {
+		return err
+	}
 	if o.Status.Hash == "" {
 		return fault.Newf(fault.Invalid, "service account %q does not exist in namespace %q, or has another uid", s.ServiceAccount, o.Namespace)
 	}
@@ -172,20 +180,25 @@ func (k *accessKeys) check(ctx context.Context, by resource.Caller, o, old *iden
 	if isSelf(by, s) {
 		return nil
 	}
-	return k.mint.reviews.access.CheckImpersonation(ctx, subject(by), access.Subject{Name: s.User, UID: s.UID, Groups: s.Groups})
+	return k.mint.reviews.access.CheckImpersonation(ctx, subject(by), access.Subject{Name: s.User, UID: s.UID, Groups: s.Groups, Extra: s.Extra})
 }
 
 // isSelf reports whether a subject is its author and nothing beyond: not
 // another user of the name, not with further groups, and not an author whose
 // credential gives less than its name. It is in all groups that a key can
-// carry, too: without one, what is denied to that group would not be denied.
+// carry, too, and all that was said of the author is said of it: what is denied
+// for one of them would not be denied without it.
 func isSelf(by resource.Caller, s *identityapi.AccessKeySubject) bool {
 	if s.User != by.Name || s.UID != by.UID || slices.ContainsFunc(s.Groups, func(g string) bool { return !slices.Contains(by.Groups, g) }) ||
 		slices.ContainsFunc(authn.KeyGroups(by.Groups), func(g string) bool { return !slices.Contains(s.Groups, g) }) {
 		return false
 	}
+	if !sameExtra(s.Extra, authn.KeyExtra(by.Extra)) {
+		return false
+	}
 	for key, values := range by.Extra {
 		switch {
+		case key == authn.ExtraOrigin:
 		case key == authn.ExtraCredentialID:
 			if slices.ContainsFunc(values, func(id string) bool { return strings.HasPrefix(id, accesskey.CredentialPrefix) }) {
 				return false
@@ -197,12 +210,14 @@ func isSelf(by resource.Caller, s *identityapi.AccessKeySubject) bool {
 	return true
 }
 
+func sameExtra(a, b map[string][]string) bool { return maps.EqualFunc(a, b, slices.Equal) }
+
 // maxReach bounds the namespaces of an answer.
 const maxReach = 500
 
 // reach answers what a key can do, by the same rules that decide.
 func (k *accessKeys) reach(ctx context.Context, o *identityapi.AccessKey) (identityapi.AccessKeyReachStatus, error) {
-	out := identityapi.AccessKeyReachStatus{CredentialID: o.Status.CredentialID, Audience: o.Spec.Audience}
+	out := identityapi.AccessKeyReachStatus{CredentialID: o.Status.CredentialID, Audience: o.Spec.Audience, Origin: o.Status.Origin}
 	record, ok := keykind.Record(o)
 	if !ok {
 		out.Ended = "it was never issued"
@@ -262,7 +277,7 @@ func (k *accessKeys) Create(ctx context.Context, r accesskey.Record) error {
 		ObjectMeta: metav1.ObjectMeta{Name: "session-" + r.ID, Namespace: r.Namespace},
 		Spec: identityapi.AccessKeySpec{
 			Audience: r.Audience, ExpirationSeconds: &seconds,
-			Subject: &identityapi.AccessKeySubject{User: r.User, UID: r.UID, Groups: authn.KeyGroups(r.Groups)},
+			Subject: &identityapi.AccessKeySubject{User: r.User, UID: r.UID, Groups: authn.KeyGroups(r.Groups), Extra: authn.KeyExtra(r.Extra)},
 		},
 	}
 	if name, ok := strings.CutPrefix(r.User, "system:serviceaccount:"+r.Namespace+":"); ok {

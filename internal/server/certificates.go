@@ -44,49 +44,24 @@ type clientCertificates struct {
 	wake chan struct{}
 	mu   sync.Mutex // guards what follows
 	// held is every request of this signer, todo the names to look at.
-	held  map[string]*certificatesv1.CertificateSigningRequest
-	todo  map[string]bool
-	given map[string]given // by credential id
-	// changed is called, without mu, when given has changed.
-	changed func()
+	held map[string]*certificatesv1.CertificateSigningRequest
+	todo map[string]bool
+	// given are the credential ids of certificates that were given by rule.
+	given map[string]bool
 }
 
-// given is a certificate that was given by rule: the request, and the credential
-// that it was given for.
-type given struct{ request, parent string }
-
-func newClientCertificates(client kubernetes.Interface, authority *pki.Authority[keys.ClientCA], access *access.Authorizer, bans *credentialBans, now func() time.Time, log *slog.Logger) *clientCertificates {
-	c := &clientCertificates{
+func newClientCertificates(client kubernetes.Interface, authority *pki.Authority[keys.ClientCA], access *access.Authorizer, now func() time.Time, log *slog.Logger) *clientCertificates {
+	return &clientCertificates{
 		client: client, authority: authority, access: access, now: now, log: log, wake: make(chan struct{}, 1),
-		held: map[string]*certificatesv1.CertificateSigningRequest{}, todo: map[string]bool{}, given: map[string]given{},
+		held: map[string]*certificatesv1.CertificateSigningRequest{}, todo: map[string]bool{}, given: map[string]bool{},
 	}
-	// A ban on a credential ends what was given for it.
-	c.changed = bans.follow(c.givenFor)
-	return c
-}
-
-// givenFor returns the credentials that were given for one.
-func (c *clientCertificates) givenFor(parent string) []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var ids []string
-	for id, g := range c.given {
-		if g.parent == parent {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 // note remembers a certificate that was given by rule.
-func (c *clientCertificates) note(id string, csr *certificatesv1.CertificateSigningRequest) {
+func (c *clientCertificates) note(id string) {
 	c.mu.Lock()
-	_, known := c.given[id]
-	c.given[id] = given{request: csr.Name, parent: clientsigner.Sender(csr)}
-	c.mu.Unlock()
-	if !known {
-		c.changed()
-	}
+	defer c.mu.Unlock()
+	c.given[id] = true
 }
 
 // Replace, Put and Delete follow the stored requests.
@@ -106,7 +81,7 @@ func (c *clientCertificates) Put(csr *certificatesv1.CertificateSigningRequest) 
 		return
 	}
 	if id := clientsigner.Given(csr); id != "" {
-		c.note(id, csr)
+		c.note(id)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -209,7 +184,7 @@ func (c *clientCertificates) sign(csr *certificatesv1.CertificateSigningRequest)
 	}
 	if clientsigner.ByRule(csr) {
 		// Before its holder can show it, and before the watch tells.
-		c.note(authn.CertificateID(leaf), csr)
+		c.note(authn.CertificateID(leaf))
 	}
 	c.log.Info("client certificate issued", "request", csr.Name, "user", leaf.Subject.CommonName, "credential", authn.CertificateID(leaf), "until", leaf.NotAfter)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), nil
@@ -240,7 +215,7 @@ func (c *clientCertificates) approve(ctx context.Context, csr *certificatesv1.Ce
 }
 
 // keepGiven refuses to delete the request of a certificate that was given by
-// rule and is still good: a ban on what it was given for ends it by the request.
+// rule and is still good: by the request it is known that it was.
 func keepGiven(now func() time.Time) certificatesigningrequest.CheckDelete {
 	return func(_ context.Context, _ resource.Caller, csr *certificatesv1.CertificateSigningRequest) error {
 		if until := clientsigner.Kept(csr); now().Before(until) {
@@ -253,8 +228,7 @@ func keepGiven(now func() time.Time) certificatesigningrequest.CheckDelete {
 func (c *clientCertificates) wasGiven(credential string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, ok := c.given[credential]
-	return ok
+	return c.given[credential]
 }
 
 func (c *clientCertificates) sweep(ctx context.Context) {

@@ -152,16 +152,6 @@ type credentialBans struct {
 
 	mu   sync.Mutex // guards what follows
 	held map[string]*accessapi.Ban
-	// derived names the credentials that were given for one, which end with it;
-	// nil for none.
-	derived func(credential string) []string
-}
-
-// follow has bans reach what was given for a credential. changed is called
-// whenever derived may answer otherwise.
-func (c *credentialBans) follow(derived func(credential string) []string) (changed func()) {
-	c.change(func() { c.derived = derived })
-	return func() { c.change(func() {}) }
 }
 
 func (c *credentialBans) Replace(all []*accessapi.Ban) {
@@ -187,12 +177,6 @@ func (c *credentialBans) change(apply func()) {
 			continue
 		}
 		list = append(list, b)
-		if b.Credential == "" || c.derived == nil {
-			continue
-		}
-		for _, id := range c.derived(b.Credential) {
-			list = append(list, authn.Ban{Name: b.Name, Credential: id, Until: b.Until})
-		}
 	}
 	if err := c.to.Replace(list); err != nil {
 		// Validation keeps such bans out, so the fault is ours.
@@ -205,7 +189,7 @@ func credentialBan(ban *accessapi.Ban) (authn.Ban, bool) {
 	if len(s.Sites) > 0 && s.Sites[0] != "*" {
 		return authn.Ban{}, false
 	}
-	out := authn.Ban{Name: ban.Name, Credential: s.CredentialID, IssuerKey: s.IssuerKey}
+	out := authn.Ban{Name: ban.Name, Credential: s.CredentialID, IssuerKey: s.IssuerKey, KeepsMade: s.Made == accessapi.BanKeepsMade}
 	if s.NotAfter != nil {
 		out.Until = s.NotAfter.Time
 	}

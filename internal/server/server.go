@@ -312,7 +312,7 @@ func Run(ctx context.Context, o Options) error {
 	flow.follow(ctx, certificateRequests, nodeCertificates)
 	beyond.follow(ctx, flow)
 	flow.follow(ctx, accessPolicies, typed[*accessapi.AccessPolicy]{markedKind[*accessapi.AccessPolicy]{emergencies, "AccessPolicy"}})
-	certificates := newClientCertificates(client, trust.client, authorizer, beyond.credentials, now, log)
+	certificates := newClientCertificates(client, trust.client, authorizer, now, log)
 	flow.follow(ctx, certificateRequests, typed[*certificatesv1.CertificateSigningRequest]{certificates})
 	books.follow(ctx, flow)
 	flow.follow(ctx, auditSources, typed[*auditapi.AuditSource]{collected.sources})

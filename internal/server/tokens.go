@@ -99,7 +99,12 @@ func (o objects) state(ctx context.Context, key authn.ObjectKey) (authn.ObjectSt
 // issueToken answers serviceaccounts/token.
 func issueToken(requests *issuer.Requests, policy mintPolicy) func(context.Context, resource.Caller, *corev1.ServiceAccount, *authenticationv1.TokenRequest, bool) error {
 	return func(ctx context.Context, by resource.Caller, sa *corev1.ServiceAccount, in *authenticationv1.TokenRequest, dryRun bool) error {
+		line, err := by.Origin()
+		if err != nil {
+			return err
+		}
 		req := issuer.Request{
+			Origin:    line,
 			Namespace: sa.Namespace, Account: sa.Name,
 			BodyName: in.Name, BodyNamespace: in.Namespace, BodyUID: string(in.UID),
 			Audiences: in.Spec.Audiences, ExpirationSeconds: in.Spec.ExpirationSeconds,

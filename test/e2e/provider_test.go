@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
 
 // An idp is an issuer of tokens that somebody else runs.
@@ -164,6 +166,8 @@ func TestIdentityProviders(t *testing.T) {
 	k.can(true, "create", "identityproviders.identity.gatehouse.dev", "--as=mallory")
 	k.failsFed(stranger.resource("mallory"), 1, []string{"Forbidden", "impersonate"}, "create", "-f", "-", "--as=mallory")
 
+	keysOfPeople(t, g, k)
+
 	// The file counts again when it changes; deleted resources end at once.
 	other := newIDP(t)
 	writeFile(other)
@@ -178,4 +182,56 @@ func TestIdentityProviders(t *testing.T) {
 		_, code := anybody.whoami(bearerOf(token))
 		return code == http.StatusUnauthorized
 	})
+}
+
+// A person's key is the person, with what the provider said of them: what is
+// denied for it is denied to the key, and the key ends with a ban on the ID
+// token that made it.
+func keysOfPeople(t *testing.T, g *harness.Gatehouse, k kube) {
+	t.Helper()
+	partners := newIDP(t)
+	k.feed(strings.Replace(partners.resource("partners"), `"claimMappings":{`, `"claimMappings":{"extra":[{"key":"example.org/level","valueExpression":"claims.level"}],`, 1), "create", "-f", "-")
+	k.namespace("partners")
+	k.run("create", "role", "partners", "-n", "partners", "--verb=create,get", "--resource=accesskeys.identity.gatehouse.dev,configmaps")
+	k.run("create", "rolebinding", "partners", "-n", "partners", "--role=partners", "--group=partners:team")
+	k.feed(`
+apiVersion: access.gatehouse.dev/v1alpha1
+kind: AccessPolicy
+metadata: {name: no-interns}
+spec:
+  effect: Deny
+  subjects: [{kind: Group, name: partners:team}]
+  rules: [{apiGroups: [""], resources: [configmaps], verbs: ["*"]}]
+  sites: [gatehouse]
+  namespaces: {names: [partners]}
+  condition: '"example.org/level" in request.extra && "intern" in request.extra["example.org/level"]'
+`, "create", "-f", "-")
+	const manifest = "apiVersion: identity.gatehouse.dev/v1alpha1\nkind: AccessKey\nmetadata: {generateName: own-, namespace: partners}\nspec: {audience: gatehouse%s}\n"
+	secrets := map[string]string{}
+	for _, level := range []string{"intern", "senior"} {
+		token := partners.token(map[string]any{"level": level, "jti": "id-of-" + level})
+		person := withToken(t, g, token)
+		want := map[string]int{"intern": 1, "senior": 0}[level]
+		eventually(t, commandWithin, level+" is signed in", func() bool {
+			return person.exec("", "get", "accesskeys", "x", "-n", "partners").Code == 1 && person.exec("", "get", "configmap", "kube-root-ca.crt", "-n", "partners").Code == want
+		})
+		secrets[level] = person.feed(fmt.Sprintf(manifest, ""), "create", "-f", "-", "-o", "jsonpath={.status.secret}")
+		if got := withToken(t, g, secrets[level]).exec("", "get", "configmap", "kube-root-ca.crt", "-n", "partners"); got.Code != want {
+			t.Errorf("the key of %s: %v", level, got)
+		}
+		// Without what was said of the person it would be another.
+		person.failsFed(fmt.Sprintf(manifest, `, subject: {user: "partners:jane", groups: ["partners:team"]}`), 1, []string{"orbidden"}, "create", "-f", "-")
+	}
+	who, _ := bareClient(t, g).whoami(bearerOf(secrets["intern"]))
+	if got := fmt.Sprint(who.Status.UserInfo.Extra["example.org/level"]); got != "[intern]" {
+		t.Errorf("the key says of its holder: %s", got)
+	}
+	revoke(t, g, "credential", "JTI=id-of-intern")
+	eventually(t, commandWithin, "the key ends with the ID token that made it", func() bool {
+		_, code := bareClient(t, g).whoami(bearerOf(secrets["intern"]))
+		return code == http.StatusUnauthorized
+	})
+	if _, code := bareClient(t, g).whoami(bearerOf(secrets["senior"])); code != http.StatusCreated {
+		t.Errorf("another key of the same name: %d", code)
+	}
 }

@@ -39,12 +39,26 @@ type BanSpec struct {
 	// +optional
 	// +listType=set
 	Sites []string `json:"sites,omitempty"`
+	// made says what becomes of the tokens, access keys and certificates that
+	// were made with the credential, or with one that the key signed, and of what
+	// was made with those: End, the default, or Keep.
+	// +optional
+	Made BanMade `json:"made,omitempty"`
 	// reason is recorded with every refusal.
 	Reason string `json:"reason"`
 	// notAfter ends the ban; without it the ban stays until it is deleted.
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }
+
+// BanMade says what a ban does to what was made with the banned credential.
+type BanMade string
+
+// What it can do.
+const (
+	BanEndsMade  BanMade = "End"
+	BanKeepsMade BanMade = "Keep"
+)
 
 // BanSubject is a subject by its exact name.
 type BanSubject struct {

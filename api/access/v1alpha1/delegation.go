@@ -85,6 +85,16 @@ type DelegationGiver struct {
 	// the control plane. A ban of it ends the delegation.
 	// +optional
 	CredentialID string `json:"credentialID,omitempty"`
+	// origins are the credentials with which that one was made, filled in by the
+	// control plane. A ban of one ends the delegation.
+	// +optional
+	// +listType=atomic
+	Origins []string `json:"origins,omitempty"`
+	// extra is what else authentication said of the giver, for conditions of
+	// policies. An author who gives on behalf of another needs the right to
+	// impersonate each value (userextras).
+	// +optional
+	Extra map[string][]string `json:"extra,omitempty"`
 }
 
 // DelegationReceiver is the receiver by its exact name.

@@ -467,6 +467,26 @@ func (in *DelegationGiver) DeepCopyInto(out *DelegationGiver) {
 		*out = make([]string, len(*in))
 		copy(*out, *in)
 	}
+	if in.Origins != nil {
+		in, out := &in.Origins, &out.Origins
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
+	if in.Extra != nil {
+		in, out := &in.Extra, &out.Extra
+		*out = make(map[string][]string, len(*in))
+		for key, val := range *in {
+			var outVal []string
+			if val == nil {
+				(*out)[key] = nil
+			} else {
+				in, out := &val, &outVal
+				*out = make([]string, len(*in))
+				copy(*out, *in)
+			}
+			(*out)[key] = outVal
+		}
+	}
 	return
 }
 

@@ -63,6 +63,11 @@ type AccessKeySubject struct {
 	// +optional
 	// +listType=atomic
 	Groups []string `json:"groups,omitempty"`
+	// extra is what else an identity provider said of the user, for conditions of
+	// policies. Keys of Kubernetes and of the control plane itself are not
+	// carried. A service account has none.
+	// +optional
+	Extra map[string][]string `json:"extra,omitempty"`
 	// serviceAccount is the name of a service account of the key's namespace.
 	// The key ends with the account.
 	// +optional
@@ -87,6 +92,13 @@ type AccessKeyStatus struct {
 	// createdBy is the user who created the key.
 	// +optional
 	CreatedBy string `json:"createdBy,omitempty"`
+	// origin lists the credentials that the key was made with: the one it was
+	// asked for with, the one which that was asked for with, and so on to the
+	// first, each with its end and the key that signed it where they are known.
+	// A ban on any of them ends the key.
+	// +optional
+	// +listType=atomic
+	Origin []string `json:"origin,omitempty"`
 	// openedBy is the credential that a session was opened with; empty for a
 	// key that is no session. The session ends with that credential.
 	// +optional
@@ -133,6 +145,10 @@ type AccessKeyReachStatus struct {
 	// audience is the one door at which the key counts.
 	// +optional
 	Audience string `json:"audience,omitempty"`
+	// origin is that of the key's status.
+	// +optional
+	// +listType=atomic
+	Origin []string `json:"origin,omitempty"`
 	// ended says why the key opens nothing any more; empty when it is good.
 	// +optional
 	Ended string `json:"ended,omitempty"`

@@ -60,6 +60,12 @@ func (v Validator) ban(b *accessv1alpha1.Ban) field.ErrorList {
 			errs = append(errs, field.Invalid(id, s.CredentialID, "must begin with one of "+strings.Join(credentialKinds, ", ")))
 		}
 	}
+	switch made := root.Child("made"); {
+	case s.Made != "" && s.Made != accessv1alpha1.BanEndsMade && s.Made != accessv1alpha1.BanKeepsMade:
+		errs = append(errs, field.NotSupported(made, s.Made, []accessv1alpha1.BanMade{accessv1alpha1.BanEndsMade, accessv1alpha1.BanKeepsMade}))
+	case s.Made != "" && s.Subject != nil:
+		errs = append(errs, field.Forbidden(made, "is for a credential or a key: what a subject made has credentials of its own"))
+	}
 	errs = append(errs, siteList(s.Sites, root.Child("sites"))...)
 	if strings.TrimSpace(s.Reason) == "" {
 		errs = append(errs, field.Required(root.Child("reason"), "is recorded with every refusal"))

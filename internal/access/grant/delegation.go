@@ -3,6 +3,7 @@ package grant
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -12,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 // Delegation returns what is wrong with a new delegation whose from has been
@@ -47,6 +49,8 @@ func (v Validator) Delegation(d *accessv1alpha1.Delegation) field.ErrorList {
 		errs = append(errs, tooLong(root.Child("from", "groups").Index(i), g, maxName)...)
 	}
 	errs = append(errs, tooMany(root.Child("from", "groups"), len(s.From.Groups), maxSubjects)...)
+	errs = append(errs, giverExtra(root.Child("from", "extra"), s.From.Extra)...)
+	errs = append(errs, tooMany(root.Child("from", "origins"), len(s.From.Origins), origin.Max)...)
 	if sitename.Reserved(s.From.User) || slices.ContainsFunc(s.From.Groups, sitename.Reserved) {
 		errs = append(errs, field.Forbidden(root.Child("from"), "a site hands on nothing"))
 	}
@@ -55,6 +59,36 @@ func (v Validator) Delegation(d *accessv1alpha1.Delegation) field.ErrorList {
 	}
 	return errs
 }
+
+// Bounds of what is kept of what was said of a giver, those of authentication.
+const (
+	maxExtraKeys  = 64
+	maxExtraBytes = 16 << 10
+)
+
+// giverExtra holds what is said of a giver within bounds. What names the
+// credential is no part of it: that has fields of its own.
+func giverExtra(path *field.Path, extra map[string][]string) field.ErrorList {
+	errs, size := tooMany(path, len(extra), maxExtraKeys), 0
+	for key, values := range extra {
+		size += len(key)
+		for _, v := range values {
+			size += len(v)
+		}
+		switch {
+		case key == "" || key != strings.ToLower(key):
+			errs = append(errs, field.Invalid(path, key, "must be in lower case and not empty"))
+		case key == credentialExtra || key == origin.Extra:
+			errs = append(errs, field.Forbidden(path.Key(key), "the credential is noted by the control plane"))
+		}
+	}
+	if size > maxExtraBytes {
+		errs = append(errs, field.TooLong(path, "", maxExtraBytes))
+	}
+	return errs
+}
+
+const credentialExtra = "authentication.kubernetes.io/credential-id"
 
 // DelegationUpdate returns what is wrong with a change of a delegation: any
 // change of what was handed on.

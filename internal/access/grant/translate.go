@@ -80,7 +80,7 @@ func (t Translator) Delegation(d *accessv1alpha1.Delegation, superuser bool) aut
 	out := authz.Delegation{
 		Name: d.Name, ID: string(d.UID),
 		Parent: s.Parent, ParentID: string(s.ParentUID),
-		Giver:       authz.Giver{User: s.From.User, UID: s.From.UID, Groups: s.From.Groups, CredentialID: s.From.CredentialID, Superuser: superuser},
+		Giver:       authz.Giver{User: s.From.User, UID: s.From.UID, Groups: s.From.Groups, CredentialID: s.From.CredentialID, Origins: s.From.Origins, Extra: s.From.Extra, Superuser: superuser},
 		Rules:       rbac.Rules(s.Rules),
 		Roles:       s.Roles,
 		Sites:       s.Sites,
@@ -102,7 +102,7 @@ func (t Translator) Delegation(d *accessv1alpha1.Delegation, superuser bool) aut
 // Ban translates a ban.
 func (t Translator) Ban(b *accessv1alpha1.Ban) authz.Ban {
 	s := &b.Spec
-	out := authz.Ban{Name: b.Name, Sites: s.Sites, NotAfter: instant(s.NotAfter), Reason: s.Reason}
+	out := authz.Ban{Name: b.Name, Sites: s.Sites, NotAfter: instant(s.NotAfter), Reason: s.Reason, KeepsMade: s.Made == accessv1alpha1.BanKeepsMade}
 	if len(out.Sites) == 0 {
 		out.Sites = []string{"*"}
 	}

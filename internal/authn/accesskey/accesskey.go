@@ -52,6 +52,8 @@ type Record struct {
 	// User, UID and Groups are who the key speaks for.
 	User, UID string
 	Groups    []string
+	// Extra is what else was said of the user, by keys of others than ourselves.
+	Extra map[string][]string
 	// Audience is the one door that accepts the key.
 	Audience string
 	// Namespace is the project that the key belongs to.
@@ -59,6 +61,9 @@ type Record struct {
 	// OpenedBy is the id of the credential that a session was opened with; the
 	// session ends with it. Empty for a key that is no session.
 	OpenedBy string
+	// Origin is the line of credentials that the key was made with; see package
+	// origin. The key ends with a ban on any of them.
+	Origin []string
 	// Created, NotAfter: the life of the key. It always ends.
 	Created, NotAfter time.Time
 	// Revoked is set once the key was taken back.
@@ -85,10 +90,12 @@ var (
 type Request struct {
 	User, UID string
 	Groups    []string
+	Extra     map[string][]string
 	Audience  string
 	Namespace string
 	// OpenedBy is set for sessions.
 	OpenedBy string
+	Origin   []string
 	Lifetime time.Duration
 }
 
@@ -106,8 +113,8 @@ func New(r Request, now time.Time) (secret.String, Record, error) {
 	id := encoding.EncodeToString(random[:10])
 	key := encoding.EncodeToString(random[10:])
 	record := Record{
-		ID: id, Hash: hash(id, key), User: r.User, UID: r.UID, Groups: r.Groups,
-		Audience: r.Audience, Namespace: r.Namespace, OpenedBy: r.OpenedBy, Created: now, NotAfter: now.Add(r.Lifetime),
+		ID: id, Hash: hash(id, key), User: r.User, UID: r.UID, Groups: r.Groups, Extra: r.Extra,
+		Audience: r.Audience, Namespace: r.Namespace, OpenedBy: r.OpenedBy, Origin: r.Origin, Created: now, NotAfter: now.Add(r.Lifetime),
 	}
 	return secret.NewString(Prefix + id + "_" + key), record, nil
 }

@@ -20,9 +20,12 @@ type Store interface {
 type Holder struct {
 	User, UID string
 	Groups    []string
-	// CredentialID is what the holder signed in with, and NotAfter when that
-	// ends; the zero time is never.
+	// Extra is what else was said of the holder; see Record.
+	Extra map[string][]string
+	// CredentialID is what the holder signed in with, Origin what that was made
+	// with, and NotAfter when it ends; the zero time is never.
 	CredentialID string
+	Origin       []string
 	NotAfter     time.Time
 }
 
@@ -64,8 +67,8 @@ func (s Sessions) Open(ctx context.Context, h Holder, namespace string, lifetime
 		lifetime = min(lifetime, h.NotAfter.Sub(now))
 	}
 	text, record, err := New(Request{
-		User: h.User, UID: h.UID, Groups: h.Groups, Audience: s.Audience, Namespace: namespace,
-		OpenedBy: h.CredentialID, Lifetime: lifetime,
+		User: h.User, UID: h.UID, Groups: h.Groups, Extra: h.Extra, Audience: s.Audience, Namespace: namespace,
+		OpenedBy: h.CredentialID, Origin: h.Origin, Lifetime: lifetime,
 	}, now)
 	if err != nil {
 		return secret.String{}, Record{}, err

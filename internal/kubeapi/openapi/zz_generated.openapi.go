@@ -1255,6 +1255,13 @@ func schema_gatehouse_api_access_v1alpha1_BanSpec(ref common.ReferenceCallback) 
 							},
 						},
 					},
+					"made": {
+						SchemaProps: spec.SchemaProps{
+							Description: "made says what becomes of the tokens, access keys and certificates that were made with the credential, or with one that the key signed, and of what was made with those: End, the default, or Keep.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 					"reason": {
 						SchemaProps: spec.SchemaProps{
 							Description: "reason is recorded with every refusal.",
@@ -1507,6 +1514,47 @@ func schema_gatehouse_api_access_v1alpha1_DelegationGiver(ref common.ReferenceCa
 							Description: "credentialID is the credential that wrote the delegation, filled in by the control plane. A ban of it ends the delegation.",
 							Type:        []string{"string"},
 							Format:      "",
+						},
+					},
+					"origins": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "origins are the credentials with which that one was made, filled in by the control plane. A ban of one ends the delegation.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"extra": {
+						SchemaProps: spec.SchemaProps{
+							Description: "extra is what else authentication said of the giver, for conditions of policies. An author who gives on behalf of another needs the right to impersonate each value (userextras).",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type: []string{"array"},
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													Type:   []string{"string"},
+													Format: "",
+												},
+											},
+										},
+									},
+								},
+							},
 						},
 					},
 				},
@@ -5206,6 +5254,25 @@ func schema_gatehouse_api_identity_v1alpha1_AccessKeyReachStatus(ref common.Refe
 							Format:      "",
 						},
 					},
+					"origin": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "origin is that of the key's status.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
 					"ended": {
 						SchemaProps: spec.SchemaProps{
 							Description: "ended says why the key opens nothing any more; empty when it is good.",
@@ -5422,6 +5489,25 @@ func schema_gatehouse_api_identity_v1alpha1_AccessKeyStatus(ref common.Reference
 							Format:      "",
 						},
 					},
+					"origin": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "origin lists the credentials that the key was made with: the one it was asked for with, the one which that was asked for with, and so on to the first, each with its end and the key that signed it where they are known. A ban on any of them ends the key.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
 					"openedBy": {
 						SchemaProps: spec.SchemaProps{
 							Description: "openedBy is the credential that a session was opened with; empty for a key that is no session. The session ends with that credential.",
@@ -5479,6 +5565,28 @@ func schema_gatehouse_api_identity_v1alpha1_AccessKeySubject(ref common.Referenc
 									SchemaProps: spec.SchemaProps{
 										Type:   []string{"string"},
 										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"extra": {
+						SchemaProps: spec.SchemaProps{
+							Description: "extra is what else an identity provider said of the user, for conditions of policies. Keys of Kubernetes and of the control plane itself are not carried. A service account has none.",
+							Type:        []string{"object"},
+							AdditionalProperties: &spec.SchemaOrBool{
+								Allows: true,
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type: []string{"array"},
+										Items: &spec.SchemaOrArray{
+											Schema: &spec.Schema{
+												SchemaProps: spec.SchemaProps{
+													Type:   []string{"string"},
+													Format: "",
+												},
+											},
+										},
 									},
 								},
 							},

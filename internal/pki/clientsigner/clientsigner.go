@@ -23,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/pki"
@@ -72,6 +73,7 @@ func Prepare(csr *certificatesv1.CertificateSigningRequest) (*pki.Prepared[keys.
 	}
 	return pki.PrepareClient(pki.Client{
 		User: request.Subject.CommonName, Groups: request.Subject.Organization, Public: request.PublicKey, Validity: min(asked(csr), longest),
+		Origin: csr.Spec.Extra[origin.Extra],
 	})
 }
 
@@ -136,8 +138,7 @@ func Own(csr *certificatesv1.CertificateSigningRequest, given func(credential st
 }
 
 // Kept returns until when a request must not be deleted, which is when the
-// certificate ends that it was given by rule: without the request a ban on the
-// credential that it came with would not reach the certificate, and [Own] would
+// certificate ends that it was given by rule: without the request [Own] would
 // not know it. The zero time is for any other request.
 func Kept(csr *certificatesv1.CertificateSigningRequest) time.Time {
 	if csr.Spec.SignerName != Name || Given(csr) == "" {

@@ -126,7 +126,9 @@ func subjectOf(creator resource.Caller, namespace string) *identityv1alpha1.Acce
 	if name, ok := strings.CutPrefix(creator.Name, serviceAccountUser+namespace+":"); ok {
 		return &identityv1alpha1.AccessKeySubject{ServiceAccount: name}
 	}
-	return &identityv1alpha1.AccessKeySubject{User: creator.Name, UID: creator.UID, Groups: authn.KeyGroups(creator.Groups)}
+	return &identityv1alpha1.AccessKeySubject{
+		User: creator.Name, UID: creator.UID, Groups: authn.KeyGroups(creator.Groups), Extra: authn.KeyExtra(creator.Extra),
+	}
 }
 
 const serviceAccountUser = "system:serviceaccount:"
@@ -141,13 +143,13 @@ func Record(k *identityv1alpha1.AccessKey) (accesskey.Record, bool) {
 	}
 	s := k.Spec.Subject
 	r := accesskey.Record{
-		ID: id, Hash: hash, User: s.User, UID: s.UID, Groups: s.Groups, Audience: k.Spec.Audience, Namespace: k.Namespace,
-		OpenedBy: k.Status.OpenedBy, Created: k.CreationTimestamp.Time, NotAfter: k.Status.Expires.Time,
+		ID: id, Hash: hash, User: s.User, UID: s.UID, Groups: s.Groups, Extra: s.Extra, Audience: k.Spec.Audience, Namespace: k.Namespace,
+		OpenedBy: k.Status.OpenedBy, Origin: k.Status.Origin, Created: k.CreationTimestamp.Time, NotAfter: k.Status.Expires.Time,
 		// A key that waits for somebody's finalizer has ended.
 		Revoked: k.Spec.Revoked || k.DeletionTimestamp != nil,
 	}
 	if s.ServiceAccount != "" {
-		r.User, r.Groups = serviceAccountUser+k.Namespace+":"+s.ServiceAccount, nil
+		r.User, r.Groups, r.Extra = serviceAccountUser+k.Namespace+":"+s.ServiceAccount, nil, nil
 	}
 	return r, true
 }
@@ -184,6 +186,8 @@ func validateSubject(path *field.Path, s *identityv1alpha1.AccessKeySubject, nam
 		return field.ErrorList{field.Invalid(path, s.User, "exactly one of user and serviceAccount must be set")}
 	case s.ServiceAccount != "" && len(s.Groups) > 0:
 		return field.ErrorList{field.Forbidden(path.Child("groups"), "a service account has its own")}
+	case s.ServiceAccount != "" && len(s.Extra) > 0:
+		return field.ErrorList{field.Forbidden(path.Child("extra"), "a service account has none")}
 	case s.ServiceAccount != "":
 		var errs field.ErrorList
 		for _, msg := range validation.IsDNS1123Subdomain(s.ServiceAccount) {
@@ -196,6 +200,9 @@ func validateSubject(path *field.Path, s *identityv1alpha1.AccessKeySubject, nam
 	}
 	if err := authn.CheckKeySubject(accesskey.Record{User: s.User, UID: s.UID, Groups: s.Groups, Namespace: namespace}); err != nil {
 		return field.ErrorList{field.Invalid(path.Child("groups"), len(s.Groups), "a key cannot carry one of these groups")}
+	}
+	if err := authn.CheckKeySubject(accesskey.Record{User: s.User, UID: s.UID, Groups: s.Groups, Extra: s.Extra, Namespace: namespace}); err != nil {
+		return field.ErrorList{field.Invalid(path.Child("extra"), len(s.Extra), "a key cannot carry one of these: "+err.Error())}
 	}
 	return nil
 }

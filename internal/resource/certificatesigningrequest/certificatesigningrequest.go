@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
@@ -49,9 +50,12 @@ func New(check CheckSigner, checkDelete CheckDelete) resource.Kind {
 		},
 		Validate:       validate,
 		ValidateUpdate: validateMain,
-		Check: func(_ context.Context, _ resource.Caller, csr, old *certificatesv1.CertificateSigningRequest) error {
+		Check: func(_ context.Context, caller resource.Caller, csr, old *certificatesv1.CertificateSigningRequest) error {
 			if old != nil {
 				return nil
+			}
+			if _, err := caller.Origin(); err != nil {
+				return err
 			}
 			return checkSubject(csr)
 		},
@@ -110,6 +114,15 @@ func prepareCreate(caller resource.Caller, csr *certificatesv1.CertificateSignin
 		for key, values := range caller.Extra {
 			csr.Spec.Extra[key] = slices.Clone(values)
 		}
+	}
+	// What is made of the request ends with the credential that it came with;
+	// an error is what Check refuses it for.
+	delete(csr.Spec.Extra, origin.Extra)
+	if line, err := caller.Origin(); err == nil && len(line) > 0 {
+		if csr.Spec.Extra == nil {
+			csr.Spec.Extra = map[string]certificatesv1.ExtraValue{}
+		}
+		csr.Spec.Extra[origin.Extra] = line
 	}
 	csr.Status = certificatesv1.CertificateSigningRequestStatus{}
 }
