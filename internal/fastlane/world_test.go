@@ -210,7 +210,7 @@ func (a *answers) note() error {
 }
 
 func (a *answers) Permit(ctx context.Context, c resource.Caller, req *authz.Request) (bool, string, error) {
-	d, err := a.access.Decide(ctx, access.Subject(c), *req)
+	d, err := a.access.Decide(ctx, access.Subject{Name: c.Name, UID: c.UID, Groups: c.Groups, Extra: c.Extra}, *req)
 	return d.Allowed(), d.Reason(), err
 }
 
