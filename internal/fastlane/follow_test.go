@@ -64,7 +64,7 @@ func TestFollow(t *testing.T) {
 	})
 	client := w.client(w.siteOne, false)
 	client.Timeout = 0
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	open := func(mode string) io.ReadCloser {
 		t.Helper()
@@ -129,16 +129,16 @@ func TestFollow(t *testing.T) {
 		}
 	}
 
-	// A change arrives within the second.
-	began := time.Now()
+	// A change arrives. That it does so within the second is held in virtual time
+	// by package policystream.
 	engine.Update(func(tx *authz.Tx) {
 		tx.PutBan(authz.Ban{Name: "ban-of-one", CredentialIDs: []string{"JTI=1"}, Sites: []string{"*"}})
 	})
-	if _, second := next(); !bytes.Contains(second, []byte("ban-of-one")) || time.Since(began) > time.Second {
-		t.Errorf("after %v: %q", time.Since(began), second)
+	if _, second := next(); !bytes.Contains(second, []byte("ban-of-one")) {
+		t.Errorf("the ban is not in %q", second)
 	}
 
-	// Who may not follow any more is cut off within the second, or little more.
+	// Who may not follow any more is cut off.
 	cutOff := func() {
 		t.Helper()
 		began := time.Now()
@@ -150,7 +150,7 @@ func TestFollow(t *testing.T) {
 				break
 			}
 		}
-		if took := time.Since(began); took > 2*time.Second {
+		if took := time.Since(began); took > policystream.Beat {
 			t.Errorf("cut off after %v", took)
 		}
 	}

@@ -76,7 +76,7 @@ func (r *receiver) next(t *testing.T) string {
 	select {
 	case m := <-r.messages:
 		return m
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing came")
 		return ""
 	}

@@ -178,7 +178,7 @@ func (p *plane) needs(node, secret string) bool {
 
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !check(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !check(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -111,7 +111,7 @@ func TestMonitorAges(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for m.Age() != 0 {
 		select {
 		case <-deadline:

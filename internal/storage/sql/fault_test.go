@@ -158,7 +158,7 @@ func TestWaitForALockEnds(t *testing.T) {
 		if _, err := table.Create(t.Context(), note("a", "old")); err != nil {
 			t.Fatal(err)
 		}
-		config.Timeout = 100 * time.Millisecond
+		config.Timeout = 2 * time.Second // enough to open the tables and to read on a busy machine
 		_, waiting := openNotes(t, config)
 		tx, err := holder.writer.BeginTx(t.Context(), nil)
 		if err != nil {
@@ -173,7 +173,7 @@ func TestWaitForALockEnds(t *testing.T) {
 		if fault.KindOf(err) != fault.Unavailable {
 			t.Errorf("a locked row gives %v", err)
 		}
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > time.Minute {
 			t.Errorf("it took %v to give up", took)
 		}
 		if row, err := waiting.Get(t.Context(), Key{"n", "a"}); err != nil || row.Labels["state"] != "old" {

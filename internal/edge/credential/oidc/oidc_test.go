@@ -98,7 +98,7 @@ func (f *fake) client() *Client {
 // question.
 func (f *fake) signIn(back func(question url.Values, send func(url.Values) int)) (Tokens, error) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(f.t.Context(), time.Minute)
 	defer cancel()
 	var browser sync.WaitGroup
 	defer browser.Wait()
