@@ -31,7 +31,8 @@ func newGroup(buf []byte) *group {
 // encodePool holds the buffers in which appenders encode outside the lock.
 var encodePool = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
 
-// maxPooled keeps the pools from holding on to the buffers of rare giants.
+// maxPooled bounds what the buffers of groups that are kept for later ones may
+// hold together.
 const maxPooled = 16 << 20
 
 // Append implements [audit.Recorder].

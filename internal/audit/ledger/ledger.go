@@ -22,14 +22,15 @@ type Log struct {
 	signer   *checkpoint.Signer
 	lock     io.Closer
 
-	mu      sync.Mutex // guards what follows up to the next blank line
-	pending *group
-	spare   [][]byte
-	closed  bool
-	broken  error // a failed sync that has not been made good
-	dedup   window
-	missed  missed
-	failing bool // the last write failed; for logging the change only
+	mu         sync.Mutex // guards what follows up to the next blank line
+	pending    *group
+	spare      [][]byte
+	spareBytes int
+	closed     bool
+	broken     error // a failed sync that has not been made good
+	dedup      window
+	missed     missed
+	failing    bool // the last write failed; for logging the change only
 
 	wake     chan struct{} // tells the writer that something is pending
 	jobs     chan job      // from writer to syncer, in order

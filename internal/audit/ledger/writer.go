@@ -81,20 +81,20 @@ func (l *Log) take() *group {
 	var buf []byte
 	if n := len(l.spare); n > 0 {
 		buf, l.spare = l.spare[n-1], l.spare[:n-1]
+		l.spareBytes -= cap(buf)
 	}
 	l.pending = newGroup(buf)
 	return g
 }
 
-// recycle keeps a group's buffer for a later one.
+// recycle keeps a group's buffer for a later one. One sync of buffered records
+// gives back hundreds at once.
 func (l *Log) recycle(buf []byte) {
-	if cap(buf) > maxPooled {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.spare) < 4 {
+	if l.spareBytes+cap(buf) <= maxPooled {
 		l.spare = append(l.spare, buf[:0])
+		l.spareBytes += cap(buf)
 	}
 }
 
