@@ -49,11 +49,14 @@ func IsPublic(path string) bool {
 //
 // A request with an access key in its URL is refused whatever else it carries:
 // the key stands in logs by now.
-func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err error) {
+//
+// What has to be asked elsewhere is asked for as long as ctx allows, whose end
+// need not be that of the request.
+func From(ctx context.Context, chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err error) {
 	if accesskey.InURL(r.URL) {
 		return authn.Identity{}, false, errKeyInURL
 	}
-	if id, ok, err := forwarded(chain, r); ok || err != nil {
+	if id, ok, err := forwarded(ctx, chain, r); ok || err != nil {
 		return id, ok, err
 	}
 	token, has, err := bearer(r)
@@ -61,10 +64,10 @@ func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err 
 	case err != nil:
 		return authn.Identity{}, false, err
 	case has:
-		id, err := chain.VerifyToken(r.Context(), token, nil)
+		id, err := chain.VerifyToken(ctx, token, nil)
 		return id, err == nil, err
 	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
-		id, err := chain.VerifyCertificate(r.Context(), r.TLS.PeerCertificates)
+		id, err := chain.VerifyCertificate(ctx, r.TLS.PeerCertificates)
 		return id, err == nil, err
 	}
 	return authn.Identity{}, false, nil
@@ -76,7 +79,7 @@ func From(chain *authn.Chain, r *http.Request) (id authn.Identity, ok bool, err 
 // noted.
 func Frame(chain *authn.Chain, seen func(context.Context, authn.Identity)) func(r *http.Request) (resource.Caller, bool, error) {
 	return func(r *http.Request) (resource.Caller, bool, error) {
-		id, ok, err := From(chain, r)
+		id, ok, err := From(r.Context(), chain, r)
 		if err != nil {
 			return resource.Caller{}, false, err
 		}

@@ -75,7 +75,7 @@ func TestCredentialsElsewhereAreNotRead(t *testing.T) {
 	t.Parallel()
 	r := httptest.NewRequest("GET", "/api?access_token=x&token=y", nil)
 	r.AddCookie(&http.Cookie{Name: "token", Value: "z"})
-	if _, ok, err := From(chain(t), r); ok || err != nil {
+	if _, ok, err := From(t.Context(), chain(t), r); ok || err != nil {
 		t.Errorf("a credential was found: %v %v", ok, err)
 	}
 }

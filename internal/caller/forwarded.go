@@ -1,6 +1,7 @@
 package caller
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,12 +20,12 @@ const (
 
 // forwarded verifies what an authenticating proxy says. From anybody else the
 // headers mean nothing, and the sender is whom its own credential proves.
-func forwarded(chain *authn.Chain, r *http.Request) (authn.Identity, bool, error) {
+func forwarded(ctx context.Context, chain *authn.Chain, r *http.Request) (authn.Identity, bool, error) {
 	names := r.Header[headerUser]
 	if len(names) == 0 || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return authn.Identity{}, false, nil
 	}
-	id, err := chain.VerifyForwarded(r.Context(), r.TLS.PeerCertificates, read(r.Header))
+	id, err := chain.VerifyForwarded(ctx, r.TLS.PeerCertificates, read(r.Header))
 	if err == nil {
 		return id, true, nil
 	}

@@ -117,7 +117,7 @@ func TestForwarded(t *testing.T) {
 	}
 	r := httptest.NewRequest("GET", "/api", nil)
 	r.Header, r.TLS = headers.Clone(), &tls.ConnectionState{PeerCertificates: front}
-	id, _, err := From(c, r)
+	id, _, err := From(t.Context(), c, r)
 	if err != nil {
 		t.Fatal(err)
 	}

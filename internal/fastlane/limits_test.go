@@ -248,10 +248,10 @@ func TestFullLane(t *testing.T) {
 	w := newWorld(t, func(c *fastlane.Config) {
 		c.InFlight = 1
 		verify := c.Authenticate
-		c.Authenticate = func(r *http.Request) (authn.Identity, bool, error) {
+		c.Authenticate = func(ctx context.Context, r *http.Request) (authn.Identity, bool, error) {
 			enter <- struct{}{}
 			<-leave
-			return verify(r)
+			return verify(ctx, r)
 		}
 	})
 	c := w.client(w.admin, false)

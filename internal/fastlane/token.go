@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/fastlane/sarwire"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -29,15 +30,13 @@ func (t *turn) tokenReview() int {
 	if !t.body(maxReviewBody) || !utf8.ValidString(t.read) {
 		return toFrame
 	}
-	review, quick := quickTokenReview(t.read)
+	var review authenticationv1.TokenReview
+	quick := sarwire.DecodeToken(t.read, &review.Spec)
 	if !quick {
 		review = authenticationv1.TokenReview{}
-		if decodeReview(t.read, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil {
+		if decodeReview(t.read, &review, &review.TypeMeta, "authentication.k8s.io/v1", "TokenReview") != nil || review.Spec.Token == "" {
 			return toFrame
 		}
-	}
-	if review.Spec.Token == "" {
-		return toFrame
 	}
 	status, err := t.lane.Reviews.Token(t.ctx, &review.Spec)
 	if err != nil {

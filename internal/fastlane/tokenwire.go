@@ -7,82 +7,16 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
-	"github.com/gatehouse-dev/gatehouse/internal/authn/strictjson"
 )
 
-// quickTokenReview reads a TokenReview in the form that clients send: a token,
-// audiences, and otherwise nothing. ok is false for any other text, which the
-// general decoder then reads or refuses; what both read is the same.
-func quickTokenReview(in string) (review authenticationv1.TokenReview, ok bool) {
-	v, err := strictjson.Parse([]byte(in))
-	if err != nil || v.Kind != strictjson.Object {
-		return review, false
-	}
-	for _, m := range v.Members {
-		switch m.Name {
-		case "kind":
-			review.Kind = m.Value.Text
-		case "apiVersion":
-			review.APIVersion = m.Value.Text
-		case "metadata", "status":
-			if !empty(m.Value) {
-				return review, false
-			}
-		case "spec":
-			if !quickSpec(m.Value, &review.Spec) {
-				return review, false
-			}
-		default:
-			return review, false
-		}
-	}
-	return review, review.Spec.Token != "" && review.Kind == "TokenReview" && review.APIVersion == "authentication.k8s.io/v1" &&
-		v.Get("kind").Kind == strictjson.String && v.Get("apiVersion").Kind == strictjson.String
-}
-
-func quickSpec(v strictjson.Value, spec *authenticationv1.TokenReviewSpec) bool {
-	if v.Kind != strictjson.Object {
-		return false
-	}
-	for _, m := range v.Members {
-		switch {
-		case m.Name == "token" && m.Value.Kind == strictjson.String:
-			spec.Token = m.Value.Text
-		case m.Name == "audiences" && m.Value.Kind == strictjson.Array:
-			for _, audience := range m.Value.Items {
-				if audience.Kind != strictjson.String {
-					return false
-				}
-				spec.Audiences = append(spec.Audiences, audience.Text)
-			}
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-// empty reports whether a part says nothing: clients write metadata and status
-// though they are empty.
-func empty(v strictjson.Value) bool {
-	if v.Kind != strictjson.Object {
-		return false
-	}
-	for _, m := range v.Members {
-		nothing := m.Value.Kind == strictjson.Object && len(m.Value.Members) == 0 || m.Value.Kind == strictjson.Null
-		if !nothing || m.Name != "creationTimestamp" && m.Name != "user" || m.Name == "user" && m.Value.Kind == strictjson.Null {
-			return false
-		}
-	}
-	return true
-}
-
 // appendTokenReview writes what encoding/json writes of a review whose
-// metadata is empty.
+// metadata is empty. The answer to a webhook has no spec either.
 func appendTokenReview(b []byte, r *authenticationv1.TokenReview) []byte {
-	b = append(b, `{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","metadata":{},"spec":{"token":`...)
-	b = audit.AppendString(b, r.Spec.Token)
-	b = appendStrings(b, `,"audiences":`, r.Spec.Audiences)
+	b = append(b, `{"kind":"TokenReview","apiVersion":"authentication.k8s.io/v1","metadata":{},"spec":{`...)
+	if r.Spec.Token != "" {
+		b = audit.AppendString(append(b, `"token":`...), r.Spec.Token)
+		b = appendStrings(b, `,"audiences":`, r.Spec.Audiences)
+	}
 	b = append(b, `},"status":{`...)
 	if r.Status.Authenticated {
 		b = append(b, `"authenticated":true,`...)

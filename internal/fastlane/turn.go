@@ -64,7 +64,7 @@ type turn struct {
 // begin starts the record of a request.
 func (l *Lane) begin(ctx context.Context, w http.ResponseWriter, r *http.Request, to route, now time.Time) *turn {
 	t := l.turns.Get().(*turn)
-	t.lane, t.ctx, t.w, t.r, t.to = l, ctx, w, r.WithContext(ctx), to
+	t.lane, t.w, t.r, t.to = l, w, r, to
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -127,7 +127,7 @@ func (t *turn) run(serve func(*turn) int) (code int) {
 // request is answered unless it returns true.
 func (t *turn) enter(need *authz.Request, object *audit.ObjectReference) (code int, ok bool) {
 	t.ev.Verb, t.ev.ObjectRef = need.Verb, object
-	id, ok, err := t.lane.Authenticate(t.r)
+	id, ok, err := t.lane.Authenticate(t.ctx, t.r)
 	if err != nil || !ok {
 		return t.unauthenticated(err), false
 	}

@@ -349,9 +349,11 @@ func newWorld(t testing.TB, options ...option) *world {
 	w.answers = &answers{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: w.chain}
 
 	cfg := fastlane.Config{
-		Frame:        w.frame,
-		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(w.chain, r) },
-		Reviews:      w.answers, Sites: w.directory, Recorder: w.record, Batch: w.record,
+		Frame: w.frame,
+		Authenticate: func(ctx context.Context, r *http.Request) (authn.Identity, bool, error) {
+			return caller.From(ctx, w.chain, r)
+		},
+		Reviews: w.answers, Sites: w.directory, Recorder: w.record, Batch: w.record,
 		Policy: declared.NewRaised(policy.Default(), nil),
 		Now:    time.Now, Log: slog.New(slog.DiscardHandler), Metrics: fastlane.NewMetrics(w.registry), InFlight: 64,
 	}

@@ -300,7 +300,7 @@ func (r siteReviews) AccessAtSite(ctx context.Context, site *federationapi.Site,
 func newStanding(chain *authn.Chain, answers reviews, policy *access.Policy, now func() time.Time, log *slog.Logger) (*standing.Registry, error) {
 	return standing.New(standing.Config{
 		Verify: func(r *http.Request) error {
-			_, ok, err := caller.From(chain, r)
+			_, ok, err := caller.From(r.Context(), chain, r)
 			if err == nil && !ok {
 				return fault.New(fault.Unauthenticated, "no credential")
 			}

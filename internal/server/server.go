@@ -388,7 +388,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	authZEN, err := authzenhttp.New(authzenhttp.Config{
 		Next:         frame.Handler(),
-		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
+		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(r.Context(), chain, r) },
 		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: books.guard,
 		URL: at.url(), Now: now, Log: log, InFlight: inFlightQuestions,
 	})
@@ -396,11 +396,13 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	lane, err := fastlane.New(fastlane.Config{
-		Frame:        open.Handler(authZEN),
-		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(chain, r) },
-		Reviews:      siteReviews{reviews: answers, objects: who.index, now: now},
-		Sites:        doors,
-		Snapshots:    local.Publisher, Acknowledged: doors.Acknowledged,
+		Frame: open.Handler(authZEN),
+		Authenticate: func(ctx context.Context, r *http.Request) (authn.Identity, bool, error) {
+			return caller.From(ctx, chain, r)
+		},
+		Reviews:   siteReviews{reviews: answers, objects: who.index, now: now},
+		Sites:     doors,
+		Snapshots: local.Publisher, Acknowledged: doors.Acknowledged,
 		Recorder: books.guard, Policy: books.raised, Batch: record, SiteTokens: who.siteTokens, Objects: siteNodes, Totals: collected.senders,
 		Collect: collected.serve, Observe: collected.observe,
 		Now: now, Log: log, Metrics: fastlane.NewMetrics(registry), InFlight: inFlight,

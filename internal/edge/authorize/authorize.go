@@ -109,9 +109,11 @@ func New(cfg Config) (*Point, error) {
 	p.chain = chain
 	p.sites = newSites(p)
 	p.lane, err = fastlane.New(fastlane.Config{
-		Frame:        p.others(),
-		Authenticate: func(*http.Request) (authn.Identity, bool, error) { return authn.Identity{}, false, nil },
-		Reviews:      reviews{p}, Sites: p.sites, Recorder: recorder{p}, Policy: recordAll{policy.NewChain(policy.Default())}, Batch: cfg.Journal,
+		Frame: p.others(),
+		Authenticate: func(context.Context, *http.Request) (authn.Identity, bool, error) {
+			return authn.Identity{}, false, nil
+		},
+		Reviews: reviews{p}, Sites: p.sites, Recorder: recorder{p}, Policy: recordAll{policy.NewChain(policy.Default())}, Batch: cfg.Journal,
 		Now: cfg.Now, Log: cfg.Log, Metrics: fastlane.NewMetrics(cfg.Registry), InFlight: inFlight,
 	})
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package sarwire reads and writes SubjectAccessReviews in JSON at the speed
-// of the machines that send them.
+// Package sarwire reads and writes SubjectAccessReviews, and reads
+// TokenReviews, in JSON at the speed of the machines that send them.
 //
 // It accepts the usual review and nothing else. Whatever is unusual (an
 // escape, a selector, an unknown or repeated field, metadata) makes [Decode]
-// answer false, and the strict decoder of the frame, which gives precise
-// errors, reads the body instead. A fuzz target proves that what this package
-// accepts means the same to that decoder.
+// and [DecodeToken] answer false, and the strict decoder of the frame, which
+// gives precise errors, reads the body instead. Fuzz targets prove that what
+// this package accepts means the same to that decoder.
 package sarwire
 
 import (
@@ -154,21 +154,27 @@ func (d *decoder) into(to *string) bool {
 }
 
 func (d *decoder) review(spec *authorizationv1.SubjectAccessReviewSpec) bool {
+	return d.kind("SubjectAccessReview", "authorization.k8s.io/v1",
+		func() bool { return d.spec(spec) }, d.status)
+}
+
+// kind reads an object of a kind that has a spec and may have a status.
+func (d *decoder) kind(kind, apiVersion string, spec, status func() bool) bool {
 	var keys seen
 	ok := d.object(func(key string) bool {
 		switch key {
 		case "kind":
 			s, ok := d.text()
-			return keys.first(0) && ok && s == "SubjectAccessReview"
+			return keys.first(0) && ok && s == kind
 		case "apiVersion":
 			s, ok := d.text()
-			return keys.first(1) && ok && s == "authorization.k8s.io/v1"
+			return keys.first(1) && ok && s == apiVersion
 		case "metadata":
 			return keys.first(2) && d.metadata()
 		case "spec":
-			return keys.first(3) && d.spec(spec)
+			return keys.first(3) && spec()
 		case "status":
-			return keys.first(4) && d.status()
+			return keys.first(4) && status()
 		}
 		return false
 	})
