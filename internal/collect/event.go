@@ -20,6 +20,10 @@ type Entry struct {
 	// ID tells the entry from all others of its writer; an entry that comes
 	// again has the same.
 	ID string
+	// Series and Number are where the entry stands in a numbered series of its
+	// writer; Series is "" for none.
+	Series string
+	Number uint64
 	// Cursor is recorded as it is, where the protocol has one.
 	Cursor string
 	// Host is what the entry says of itself; it counts only where the writer

@@ -19,10 +19,12 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/auditindex"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/entrance"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/gaps"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/journal"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/marks"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/otlp"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/senders"
 	"github.com/gatehouse-dev/gatehouse/internal/collect/silence"
@@ -31,6 +33,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
+	"github.com/gatehouse-dev/gatehouse/internal/storage/sql"
 )
 
 // collectors take in what hosts and programs of sites log.
@@ -43,11 +46,12 @@ type collectors struct {
 	gaps     *gaps.Tracker
 	ids      *collect.IDs
 	senders  *senders.Accounts
+	marks    *marks.Marks
 	now      func() time.Time
 }
 
 // newCollectors makes the doors. ctx ends with the server.
-func newCollectors(ctx context.Context, st *state, verifier collect.Verifier, sites siteDoors, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
+func newCollectors(ctx context.Context, st *state, db *sql.DB, verifier collect.Verifier, sites siteDoors, log *ledger.Log, guard *flood.Guard, now func() time.Time, logger *slog.Logger) (*collectors, error) {
 	key, err := st.vault.Shared(ctx, "audit-ids")
 	if err != nil {
 		return nil, err
@@ -55,10 +59,17 @@ func newCollectors(ctx context.Context, st *state, verifier collect.Verifier, si
 	c := &collectors{gaps: gaps.New(), ids: collect.NewIDs([32]byte(key.Reveal())), now: now, entries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "gatehouse_collected_entries_total", Help: "Log entries that sources of sites wrote, by site, kind and outcome (recorded, duplicate).",
 	}, []string{"site", "kind", "outcome"})}
+	rows, err := auditindex.New(db)
+	if err != nil {
+		return nil, err
+	}
+	if c.marks, err = marks.New(marks.Config{Store: rows, Now: now, Log: logger}); err != nil {
+		return nil, err
+	}
 	if c.sources, err = collect.NewSources(collect.Config{Verifier: verifier, Site: sites.Get, SiteHeard: sites.Heard, Now: now}); err != nil {
 		return nil, err
 	}
-	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: guard, Collected: log, IDs: c.ids, Count: c.count, Stop: ctx, Now: now, Log: logger})
+	c.entrance, err = entrance.New(entrance.Config{Sources: c.sources, Recorder: guard, Collected: log, IDs: c.ids, Marks: c.marks, Count: c.count, Stop: ctx, Now: now, Log: logger})
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +114,7 @@ func (c *collectors) run(ctx context.Context, w *work, frame *kubeapi.Frame, dir
 	w.start("audit sources", func() error {
 		return silence.Watch(ctx, silence.Config{Sources: c.sources, Modify: modify, Recorder: log, IDs: c.ids, Now: now, Log: logger})
 	})
+	w.start("journal marks", func() error { return c.marks.Run(ctx) })
 	w.start("audit senders", func() error { return tendSenders(ctx, frame, directory, c.senders, logger) })
 }
 

@@ -282,7 +282,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	doors := siteDoors{Directory: directory, access: authorizer, status: beyond.status}
-	collected, err := newCollectors(ctx, st, chain, doors, record, books.guard, now, log)
+	collected, err := newCollectors(ctx, st, books.rows, chain, doors, record, books.guard, now, log)
 	if err != nil {
 		return err
 	}

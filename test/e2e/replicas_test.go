@@ -16,12 +16,9 @@ import (
 // five seconds, and some for a loaded machine.
 const noticesWithin = 15 * time.Second
 
-// Two replicas on one etcd cluster are one control plane, and neither decides
-// on policy that may be out of date.
-func TestReplicasOnAnExternalEtcd(t *testing.T) {
-	t.Parallel()
-	store := startEtcd(t)
-	config := configure(t, store)
+// startReplicas starts two replicas of one control plane.
+func startReplicas(t *testing.T, config string) (first, second *harness.Gatehouse) {
+	t.Helper()
 	replica := func(rootKey string) *harness.Gatehouse {
 		dir := filepath.Join(t.TempDir(), "data")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -43,8 +40,17 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 		t.Cleanup(func() { g.Kill() })
 		return g
 	}
-	first := replica("")
-	second := replica(filepath.Join(first.DataDir, "root.key"))
+	first = replica("")
+	return first, replica(filepath.Join(first.DataDir, "root.key"))
+}
+
+// Two replicas on one etcd cluster are one control plane, and neither decides
+// on policy that may be out of date.
+func TestReplicasOnAnExternalEtcd(t *testing.T) {
+	t.Parallel()
+	store := startEtcd(t)
+	config := configure(t, store)
+	first, second := startReplicas(t, config)
 	here, there := as(t, first), as(t, second)
 
 	// Written on one, decided on the other.

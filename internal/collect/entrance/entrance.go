@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"hash/fnv"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/marks"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -45,6 +47,8 @@ type Config struct {
 	Recorder  audit.Recorder
 	Collected audit.CollectedRecorder
 	IDs       *collect.IDs
+	// Marks remembers what is on record of numbered series.
+	Marks *marks.Marks
 	// Count is told how many entries of a site were recorded, and how many
 	// came again.
 	Count func(site string, kind auditapi.AuditSourceKind, recorded, duplicates int)
@@ -64,7 +68,7 @@ type Entrance struct {
 
 // New checks the configuration.
 func New(c Config) (*Entrance, error) {
-	if c.Sources == nil || c.Recorder == nil || c.Collected == nil || c.IDs == nil || c.Count == nil || c.Stop == nil || c.Now == nil || c.Log == nil {
+	if c.Sources == nil || c.Recorder == nil || c.Collected == nil || c.IDs == nil || c.Marks == nil || c.Count == nil || c.Stop == nil || c.Now == nil || c.Log == nil {
 		return nil, errors.New("collect entrance: incomplete configuration")
 	}
 	return &Entrance{Config: c, held: map[string]int{}}, nil
@@ -75,10 +79,11 @@ type Visit struct {
 	collect.Writer
 	Peer collect.Peer
 
-	e    *Entrance
-	kind auditapi.AuditSourceKind
-	peer []*x509.Certificate
-	keys []string
+	e     *Entrance
+	kind  auditapi.AuditSourceKind
+	peer  []*x509.Certificate
+	keys  []string
+	trail *marks.Trail
 }
 
 // Open proves who calls and that it may write in this way, at the site that it
@@ -89,7 +94,7 @@ func (e *Entrance) Open(r *http.Request, kind auditapi.AuditSourceKind, site str
 	if r.TLS != nil {
 		peer = r.TLS.PeerCertificates
 	}
-	v := &Visit{e: e, kind: kind, peer: peer, Peer: collect.Peer{Address: hostOf(r.RemoteAddr), Agent: r.UserAgent()}}
+	v := &Visit{e: e, kind: kind, peer: peer, trail: e.Marks.Begin(), Peer: collect.Peer{Address: hostOf(r.RemoteAddr), Agent: r.UserAgent()}}
 	var err error
 	switch {
 	case len(r.Header["Authorization"]) > 0:
@@ -117,7 +122,7 @@ func (e *Entrance) Open(r *http.Request, kind auditapi.AuditSourceKind, site str
 // Connect is Open for a connection that is not HTTP: its site is the one that
 // the certificate names.
 func (e *Entrance) Connect(ctx context.Context, peer []*x509.Certificate, address string, kind auditapi.AuditSourceKind) (*Visit, error) {
-	v := &Visit{e: e, kind: kind, peer: peer, Peer: collect.Peer{Address: hostOf(address)}}
+	v := &Visit{e: e, kind: kind, peer: peer, trail: e.Marks.Begin(), Peer: collect.Peer{Address: hostOf(address)}}
 	var err error
 	if v.Writer, err = e.Sources.Admit(ctx, peer, kind); err == nil {
 		err = e.enter(v)
@@ -198,28 +203,60 @@ func (v *Visit) Record(ctx context.Context, entries []*collect.Entry) error {
 	if _, err := v.e.Sources.Admit(ctx, v.peer, v.kind); err != nil {
 		return err
 	}
-	events := make([]audit.Event, len(entries))
+	events := make([]audit.Event, 0, len(entries))
+	noted := make([]marks.Mark, 0, len(entries))
 	newest := map[string]time.Time{}
-	for i, entry := range entries {
-		events[i] = v.Event(v.e.IDs, entry, v.Peer, now)
-		host := events[i].ObjectRef.Name
+	known := 0
+	for _, entry := range entries {
+		event := v.Event(v.e.IDs, entry, v.Peer, now)
+		host := event.ObjectRef.Name
 		if at, ok := newest[host]; !ok || entry.At.After(at) {
 			newest[host] = entry.At
 		}
+		if entry.Series != "" {
+			mark := v.mark(entry, &event)
+			if v.trail.Known(ctx, mark) {
+				known++
+				continue
+			}
+			noted = append(noted, mark)
+		}
+		events = append(events, event)
 	}
-	result, err := v.e.Collected.AppendCollected(ctx, v.Site, events)
-	if err != nil {
-		return err
+	var result audit.BatchResult
+	if len(events) > 0 {
+		var err error
+		if result, err = v.e.Collected.AppendCollected(ctx, v.Site, events); err != nil {
+			return err
+		}
+		v.trail.Add(noted)
 	}
-	v.e.Count(v.Site, v.kind, result.Recorded, result.Duplicates)
+	v.e.Count(v.Site, v.kind, result.Recorded, result.Duplicates+known)
 	for host, at := range newest {
 		v.e.Sources.Heard(v.Writer, v.kind, host, at)
 	}
 	return nil
 }
 
+// mark is what is remembered of an entry. Its print comes from the auditID, in
+// which all of the entry's place is, and a key of ours.
+func (v *Visit) mark(entry *collect.Entry, event *audit.Event) marks.Mark {
+	host := ""
+	if v.Source == "" {
+		host = entry.Host
+	}
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(event.AuditID)) // it never fails
+	return marks.Mark{Series: v.e.IDs.ID("series", string(v.kind), v.Site, v.Source, host, entry.Series), Number: entry.Number, Print: max(1, sum.Sum32())}
+}
+
 // Refuse records that a visit ended in a refusal.
-func (v *Visit) Refuse(r *http.Request, err error) { v.e.refused(r, v.Writer, err) }
+func (v *Visit) Refuse(r *http.Request, err error) {
+	v.e.refused(r, v.Writer, err)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), appendTimeout)
+	defer cancel()
+	v.trail.Broken(ctx)
+}
 
 // refused records a refusal. A full house is counted by the metrics of the
 // server and not recorded: under load the disk must not be what all wait for.

@@ -275,6 +275,7 @@ func (e *raw) entry() (*collect.Entry, error) {
 		return nil, malformed("an entry without __REALTIME_TIMESTAMP")
 	}
 	out := &collect.Entry{Kind: kind, Cursor: e.cursor, ID: e.cursor, At: time.UnixMicro(int64(e.realtime)).UTC()}
+	out.Series, out.Number = place(e.cursor)
 	if e.cursor == "" {
 		out.ID = fmt.Sprintf("%d %s", e.realtime, e.digest())
 	}
@@ -291,6 +292,29 @@ func (e *raw) entry() (*collect.Entry, error) {
 	}
 	out.Body, out.Dropped = b.Close()
 	return out, nil
+}
+
+// place reads out of a cursor (s=…;i=…;…) which numbering the entry belongs to
+// and its number there. A cursor is opaque by its documentation: of one that
+// looks otherwise nothing is read.
+func place(cursor string) (series string, number uint64) {
+	for part := range strings.SplitSeq(cursor, ";") {
+		name, value, _ := strings.Cut(part, "=")
+		var err error
+		switch name {
+		case "s":
+			series = value
+		case "i":
+			number, err = strconv.ParseUint(value, 16, 64)
+		}
+		if err != nil {
+			return "", 0
+		}
+	}
+	if number == 0 {
+		return "", 0
+	}
+	return series, number
 }
 
 // add writes a field, or all of that name at the first of them: a name may come

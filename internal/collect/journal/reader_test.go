@@ -211,3 +211,26 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// What is no cursor of systemd has no place, and is told apart by its digest or
+// its text alone.
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	for cursor, want := range map[string]struct {
+		series string
+		number uint64
+	}{
+		"s=5e97;i=4f;b=0a;m=1;t=2;x=3": {"5e97", 0x4f},
+		"i=ffffffffffffffff;s=5e97":    {"5e97", 1<<64 - 1},
+		"s=5e97;i=xyz":                 {},
+		"s=5e97;i=0":                   {},
+		"s=5e97":                       {},
+		"i=4":                          {"", 4},
+		"":                             {},
+		"else":                         {},
+	} {
+		if series, number := place(cursor); series != want.series || number != want.number {
+			t.Errorf("%q: %q %d", cursor, series, number)
+		}
+	}
+}

@@ -45,6 +45,9 @@ const (
 	StaleAfter = 3 * time.Minute
 	// orphaned is when a pending gap is taken over.
 	orphaned = 30 * time.Second
+	// leastWait is the least time between two reports of a site that say
+	// anything new.
+	leastWait = time.Second
 	// attempts bounds how often a write is tried that others come before.
 	attempts = 8
 )
@@ -80,12 +83,17 @@ func (a *Accounts) Accept(ctx context.Context, site string, r *totalwire.Report)
 	if err := r.Check(); err != nil {
 		return err
 	}
-	now, full := a.cfg.Now(), false
+	now, full, soon := a.cfg.Now(), false, false
 	claimed, err := a.change(ctx, site, func(acc *account) bool {
 		if full = len(acc.Pending) >= maxPending; full {
 			return acc.claim(now)
 		}
+		before := acc.Reported
 		changed := acc.merge(r, a.cfg.LastHeard(site), now)
+		// A site must not write into the store as fast as it can.
+		if soon = changed && !before.IsZero() && now.Sub(before) < leastWait; soon {
+			return false
+		}
 		return acc.claim(now) || changed
 	})
 	if err != nil {
@@ -93,6 +101,9 @@ func (a *Accounts) Accept(ctx context.Context, site string, r *totalwire.Report)
 	}
 	if err := a.settle(ctx, site, claimed); err != nil {
 		return err
+	}
+	if soon {
+		return fault.New(fault.Exhausted, "reports of this site come too fast; report again")
 	}
 	if full {
 		return fault.New(fault.Unavailable, "gaps of this site wait for the record; report again")
