@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/sink"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/sink/directory"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
+	"github.com/gatehouse-dev/gatehouse/internal/auditsink/kafka"
 	"github.com/gatehouse-dev/gatehouse/internal/auditsink/otlp"
 	"github.com/gatehouse-dev/gatehouse/internal/auditsink/outbound"
 	"github.com/gatehouse-dev/gatehouse/internal/auditsink/s3"
@@ -126,6 +128,8 @@ func (s *sinks) builder(o *auditapi.AuditSink) func(context.Context) (sink.Targe
 			return s.otlp(o.Name, o.Spec.OTLP, to)
 		case o.Spec.S3 != nil:
 			return s.s3(o.Spec.S3, to, credential)
+		case o.Spec.Kafka != nil:
+			return s.kafka(o.Spec.Kafka, to, credential)
 		}
 		return nil, errors.New("audit sink names no receiver")
 	}
@@ -171,6 +175,25 @@ func (s *sinks) s3(spec *auditapi.S3Sink, to outbound.Receiver, credential map[s
 		Endpoint: spec.Endpoint, Region: spec.Region, Bucket: spec.Bucket, Prefix: spec.Prefix, Log: s.logID, Client: client, Clock: s.now,
 		AccessKeyID: string(credential["accessKeyID"]), SecretAccessKey: secret.NewString(string(credential["secretAccessKey"])),
 	})
+}
+
+func (s *sinks) kafka(spec *auditapi.KafkaSink, to outbound.Receiver, credential map[string][]byte) (sink.Target, error) {
+	to.CABundle = spec.CABundle
+	conf, err := to.TLS()
+	if err != nil {
+		return nil, err
+	}
+	c := kafka.Config{
+		Brokers: spec.Brokers, Topic: spec.Topic, Compression: string(spec.Compression), Key: string(spec.Key), Log: s.logID,
+		Dial: (&tls.Dialer{NetDialer: to.Dialer(), Config: conf}).DialContext,
+	}
+	if spec.SASL != nil {
+		c.SASL = &kafka.SASL{
+			Mechanism: string(spec.SASL.Mechanism), Username: string(credential[corev1.BasicAuthUsernameKey]),
+			Password: secret.NewString(string(credential[corev1.BasicAuthPasswordKey])),
+		}
+	}
+	return kafka.New(c)
 }
 
 // sinkStatusInterval is how often the state of sinks is written: it is for

@@ -283,8 +283,11 @@ func TestAuditSinkRights(t *testing.T) {
 	k.run("get", "auditsink", "theirs")
 	// A tenant's receiver on this machine is refused.
 	k.feed("apiVersion: audit.gatehouse.dev/v1alpha1\nkind: AuditSink\nmetadata: {name: near}\nspec:\n  webhook: {url: \""+g.URL+"/\"}\n  scope: {namespaces: [mine]}\n", "apply", "-f", "-")
+	k.feed("apiVersion: audit.gatehouse.dev/v1alpha1\nkind: AuditSink\nmetadata: {name: beside}\nspec:\n  kafka: {brokers: [\""+strings.TrimPrefix(g.URL, "https://")+"\"], topic: audit}\n  scope: {namespaces: [mine]}\n", "apply", "-f", "-")
 	k.run("create", "serviceaccount", "marker", "-n", "mine")
-	eventually(t, commandWithin, "the refusal shows in status", func() bool {
-		return strings.Contains(k.run("get", "auditsink", "near", "-o", "jsonpath={.status.replicas[0].error}"), "must not be on this machine")
-	})
+	for _, name := range []string{"near", "beside"} {
+		eventually(t, commandWithin, "the refusal of "+name+" shows in status", func() bool {
+			return strings.Contains(k.run("get", "auditsink", name, "-o", "jsonpath={.status.replicas[0].error}"), "must not be on this machine")
+		})
+	}
 }

@@ -22,8 +22,8 @@ type AuditSink struct {
 	Status AuditSinkStatus `json:"status,omitempty"`
 }
 
-// AuditSinkSpec says what goes where. Exactly one of webhook, syslog, otlp, s3
-// and directory is given.
+// AuditSinkSpec says what goes where. Exactly one of webhook, syslog, otlp, s3,
+// kafka and directory is given.
 type AuditSinkSpec struct {
 	// scope confines the sink to one domain or to some namespaces. Default:
 	// the whole record.
@@ -35,8 +35,8 @@ type AuditSinkSpec struct {
 	Policy *PolicySpec `json:"policy,omitempty"`
 	// credential is a Secret by which the receiver knows us: tls.crt and
 	// tls.key for a client certificate, token for a bearer token (webhook,
-	// otlp), accessKeyID and secretAccessKey for s3. Whoever names it must be
-	// allowed to read it.
+	// otlp), accessKeyID and secretAccessKey for s3, username and password for
+	// kafka with sasl. Whoever names it must be allowed to read it.
 	// +optional
 	Credential *SecretReference `json:"credential,omitempty"`
 
@@ -55,6 +55,9 @@ type AuditSinkSpec struct {
 	// s3 puts objects of JSON lines into a bucket.
 	// +optional
 	S3 *S3Sink `json:"s3,omitempty"`
+	// kafka sends messages to a topic of brokers that speak Kafka's protocol.
+	// +optional
+	Kafka *KafkaSink `json:"kafka,omitempty"`
 	// directory writes files of JSON lines into a directory of the replica's
 	// data directory, audit-sinks/NAME.
 	// +optional
@@ -131,6 +134,83 @@ type S3Sink struct {
 	// +optional
 	CABundle []byte `json:"caBundle,omitempty"`
 }
+
+// KafkaSink is a topic of brokers that speak Kafka's protocol over TLS. Each
+// event is a message of JSON, which all replicas in sync have (acks=all) before
+// it counts as delivered; the headers gatehouse-log and gatehouse-record tell
+// one that comes again.
+type KafkaSink struct {
+	// brokers are host:port of some brokers of the cluster, which name the
+	// others. One that answers is enough.
+	// +listType=set
+	Brokers []string `json:"brokers"`
+	// topic to write to. It is not made, and must take messages of 256,000
+	// bytes (max.message.bytes).
+	Topic string `json:"topic"`
+	// caBundle are the PEM certificates that the brokers' must come from.
+	// Default: those that the system trusts.
+	// +optional
+	CABundle []byte `json:"caBundle,omitempty"`
+	// sasl says how username and password of the credential are shown.
+	// Default: the client certificate of the credential, if there is one, says
+	// alone who we are.
+	// +optional
+	SASL *KafkaSASL `json:"sasl,omitempty"`
+	// compression of batches. Default: zstd; brokers before Kafka 2.1 get none
+	// instead.
+	// +optional
+	Compression KafkaCompression `json:"compression,omitempty"`
+	// key of messages, which chooses the partition and so what stays in order.
+	// Default: AuditID.
+	// +optional
+	Key KafkaKey `json:"key,omitempty"`
+}
+
+// KafkaSASL is how a password is shown to brokers, inside TLS.
+type KafkaSASL struct {
+	// mechanism is that of RFC 4616 or RFC 5802.
+	Mechanism KafkaMechanism `json:"mechanism"`
+}
+
+// KafkaMechanism is a way to show a password.
+// +enum
+type KafkaMechanism string
+
+// The mechanisms.
+const (
+	// KafkaPlain shows the password itself.
+	KafkaPlain KafkaMechanism = "PLAIN"
+	// KafkaSCRAMSHA256 and the next prove that both sides know it.
+	KafkaSCRAMSHA256 KafkaMechanism = "SCRAM-SHA-256"
+	KafkaSCRAMSHA512 KafkaMechanism = "SCRAM-SHA-512"
+)
+
+// KafkaCompression is a codec, by Kafka's name for it.
+// +enum
+type KafkaCompression string
+
+// The codecs.
+const (
+	KafkaUncompressed KafkaCompression = "none"
+	KafkaGzip         KafkaCompression = "gzip"
+	KafkaSnappy       KafkaCompression = "snappy"
+	KafkaLZ4          KafkaCompression = "lz4"
+	KafkaZstd         KafkaCompression = "zstd"
+)
+
+// KafkaKey is what the key of a message is.
+// +enum
+type KafkaKey string
+
+// The keys.
+const (
+	// KafkaKeyAuditID keeps the stages of a request together.
+	KafkaKeyAuditID KafkaKey = "AuditID"
+	// KafkaKeyUser keeps what a user did together.
+	KafkaKeyUser KafkaKey = "User"
+	// KafkaKeyNone spreads events evenly.
+	KafkaKeyNone KafkaKey = "None"
+)
 
 // DirectorySink is a directory of each replica.
 type DirectorySink struct{}

@@ -76,6 +76,16 @@ func (in DirectorySink) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in KafkaSASL) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.KafkaSASL"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in KafkaSink) OpenAPIModelName() string {
+	return "dev.gatehouse.audit.v1alpha1.KafkaSink"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in OTLPSink) OpenAPIModelName() string {
 	return "dev.gatehouse.audit.v1alpha1.OTLPSink"
 }

@@ -91,6 +91,8 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		auditv1alpha1.AuditSourceSpec{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_AuditSourceSpec(ref),
 		auditv1alpha1.AuditSourceStatus{}.OpenAPIModelName():                   schema_gatehouse_api_audit_v1alpha1_AuditSourceStatus(ref),
 		auditv1alpha1.DirectorySink{}.OpenAPIModelName():                       schema_gatehouse_api_audit_v1alpha1_DirectorySink(ref),
+		auditv1alpha1.KafkaSASL{}.OpenAPIModelName():                           schema_gatehouse_api_audit_v1alpha1_KafkaSASL(ref),
+		auditv1alpha1.KafkaSink{}.OpenAPIModelName():                           schema_gatehouse_api_audit_v1alpha1_KafkaSink(ref),
 		auditv1alpha1.OTLPSink{}.OpenAPIModelName():                            schema_gatehouse_api_audit_v1alpha1_OTLPSink(ref),
 		auditv1alpha1.PolicyResources{}.OpenAPIModelName():                     schema_gatehouse_api_audit_v1alpha1_PolicyResources(ref),
 		auditv1alpha1.PolicyRule{}.OpenAPIModelName():                          schema_gatehouse_api_audit_v1alpha1_PolicyRule(ref),
@@ -3412,7 +3414,7 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref common.ReferenceCallb
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "AuditSinkSpec says what goes where. Exactly one of webhook, syslog, otlp, s3 and directory is given.",
+				Description: "AuditSinkSpec says what goes where. Exactly one of webhook, syslog, otlp, s3, kafka and directory is given.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"scope": {
@@ -3429,7 +3431,7 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref common.ReferenceCallb
 					},
 					"credential": {
 						SchemaProps: spec.SchemaProps{
-							Description: "credential is a Secret by which the receiver knows us: tls.crt and tls.key for a client certificate, token for a bearer token (webhook, otlp), accessKeyID and secretAccessKey for s3. Whoever names it must be allowed to read it.",
+							Description: "credential is a Secret by which the receiver knows us: tls.crt and tls.key for a client certificate, token for a bearer token (webhook, otlp), accessKeyID and secretAccessKey for s3, username and password for kafka with sasl. Whoever names it must be allowed to read it.",
 							Ref:         ref(auditv1alpha1.SecretReference{}.OpenAPIModelName()),
 						},
 					},
@@ -3457,6 +3459,12 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref common.ReferenceCallb
 							Ref:         ref(auditv1alpha1.S3Sink{}.OpenAPIModelName()),
 						},
 					},
+					"kafka": {
+						SchemaProps: spec.SchemaProps{
+							Description: "kafka sends messages to a topic of brokers that speak Kafka's protocol.",
+							Ref:         ref(auditv1alpha1.KafkaSink{}.OpenAPIModelName()),
+						},
+					},
 					"directory": {
 						SchemaProps: spec.SchemaProps{
 							Description: "directory writes files of JSON lines into a directory of the replica's data directory, audit-sinks/NAME.",
@@ -3467,7 +3475,7 @@ func schema_gatehouse_api_audit_v1alpha1_AuditSinkSpec(ref common.ReferenceCallb
 			},
 		},
 		Dependencies: []string{
-			auditv1alpha1.DirectorySink{}.OpenAPIModelName(), auditv1alpha1.OTLPSink{}.OpenAPIModelName(), auditv1alpha1.PolicySpec{}.OpenAPIModelName(), auditv1alpha1.S3Sink{}.OpenAPIModelName(), auditv1alpha1.SecretReference{}.OpenAPIModelName(), auditv1alpha1.SinkScope{}.OpenAPIModelName(), auditv1alpha1.SyslogSink{}.OpenAPIModelName(), auditv1alpha1.WebhookSink{}.OpenAPIModelName()},
+			auditv1alpha1.DirectorySink{}.OpenAPIModelName(), auditv1alpha1.KafkaSink{}.OpenAPIModelName(), auditv1alpha1.OTLPSink{}.OpenAPIModelName(), auditv1alpha1.PolicySpec{}.OpenAPIModelName(), auditv1alpha1.S3Sink{}.OpenAPIModelName(), auditv1alpha1.SecretReference{}.OpenAPIModelName(), auditv1alpha1.SinkScope{}.OpenAPIModelName(), auditv1alpha1.SyslogSink{}.OpenAPIModelName(), auditv1alpha1.WebhookSink{}.OpenAPIModelName()},
 	}
 }
 
@@ -3869,6 +3877,101 @@ func schema_gatehouse_api_audit_v1alpha1_DirectorySink(ref common.ReferenceCallb
 				Type:        []string{"object"},
 			},
 		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_KafkaSASL(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "KafkaSASL is how a password is shown to brokers, inside TLS.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"mechanism": {
+						SchemaProps: spec.SchemaProps{
+							Description: "mechanism is that of RFC 4616 or RFC 5802.\n\nPossible enum values:\n - `\"PLAIN\"` shows the password itself.\n - `\"SCRAM-SHA-256\"` and the next prove that both sides know it.\n - `\"SCRAM-SHA-512\"`",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"},
+						},
+					},
+				},
+				Required: []string{"mechanism"},
+			},
+		},
+	}
+}
+
+func schema_gatehouse_api_audit_v1alpha1_KafkaSink(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "KafkaSink is a topic of brokers that speak Kafka's protocol over TLS. Each event is a message of JSON, which all replicas in sync have (acks=all) before it counts as delivered; the headers gatehouse-log and gatehouse-record tell one that comes again.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"brokers": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "set",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "brokers are host:port of some brokers of the cluster, which name the others. One that answers is enough.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"topic": {
+						SchemaProps: spec.SchemaProps{
+							Description: "topic to write to. It is not made, and must take messages of 256,000 bytes (max.message.bytes).",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"caBundle": {
+						SchemaProps: spec.SchemaProps{
+							Description: "caBundle are the PEM certificates that the brokers' must come from. Default: those that the system trusts.",
+							Type:        []string{"string"},
+							Format:      "byte",
+						},
+					},
+					"sasl": {
+						SchemaProps: spec.SchemaProps{
+							Description: "sasl says how username and password of the credential are shown. Default: the client certificate of the credential, if there is one, says alone who we are.",
+							Ref:         ref(auditv1alpha1.KafkaSASL{}.OpenAPIModelName()),
+						},
+					},
+					"compression": {
+						SchemaProps: spec.SchemaProps{
+							Description: "compression of batches. Default: zstd; brokers before Kafka 2.1 get none instead.\n\nPossible enum values:\n - `\"gzip\"`\n - `\"lz4\"`\n - `\"none\"`\n - `\"snappy\"`\n - `\"zstd\"`",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"gzip", "lz4", "none", "snappy", "zstd"},
+						},
+					},
+					"key": {
+						SchemaProps: spec.SchemaProps{
+							Description: "key of messages, which chooses the partition and so what stays in order. Default: AuditID.\n\nPossible enum values:\n - `\"AuditID\"` keeps the stages of a request together.\n - `\"None\"` spreads events evenly.\n - `\"User\"` keeps what a user did together.",
+							Type:        []string{"string"},
+							Format:      "",
+							Enum:        []interface{}{"AuditID", "None", "User"},
+						},
+					},
+				},
+				Required: []string{"brokers", "topic"},
+			},
+		},
+		Dependencies: []string{
+			auditv1alpha1.KafkaSASL{}.OpenAPIModelName()},
 	}
 }
 

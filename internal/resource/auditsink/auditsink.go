@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,7 @@ const (
 	maxBundle     = 64 << 10 // bytes of caBundle
 	maxNamespaces = 256      // of a scope
 	maxText       = 1024     // bytes of a URL or prefix
+	maxBrokers    = 32       // of kafka
 )
 
 // Check refuses a sink that its author may not write: one that sees what the
@@ -57,6 +59,12 @@ func New(check Check) resource.Kind {
 		Default: func(s *auditapi.AuditSink) {
 			if s3 := s.Spec.S3; s3 != nil && s3.Region == "" {
 				s3.Region = "us-east-1"
+			}
+			if k := s.Spec.Kafka; k != nil && k.Compression == "" {
+				k.Compression = auditapi.KafkaZstd
+			}
+			if k := s.Spec.Kafka; k != nil && k.Key == "" {
+				k.Key = auditapi.KafkaKeyAuditID
 			}
 		},
 		PrepareCreate: func(_ resource.Caller, s *auditapi.AuditSink) {
@@ -94,17 +102,24 @@ func New(check Check) resource.Kind {
 	}.Kind()
 }
 
-func kinds(s *auditapi.AuditSinkSpec) string {
+// receivers returns the names of the receivers that are given.
+func receivers(s *auditapi.AuditSinkSpec) []string {
 	var out []string
-	for name, given := range map[string]bool{"webhook": s.Webhook != nil, "syslog": s.Syslog != nil, "otlp": s.OTLP != nil, "s3": s.S3 != nil, "directory": s.Directory != nil} {
+	for name, given := range map[string]bool{
+		"webhook": s.Webhook != nil, "syslog": s.Syslog != nil, "otlp": s.OTLP != nil, "s3": s.S3 != nil, "kafka": s.Kafka != nil, "directory": s.Directory != nil,
+	} {
 		if given {
 			out = append(out, name)
 		}
 	}
-	if len(out) != 1 {
-		return ""
+	return out
+}
+
+func kinds(s *auditapi.AuditSinkSpec) string {
+	if out := receivers(s); len(out) == 1 {
+		return out[0]
 	}
-	return out[0]
+	return ""
 }
 
 func scope(s *auditapi.AuditSinkSpec) string {
@@ -127,6 +142,8 @@ func target(s *auditapi.AuditSinkSpec) string {
 		return s.OTLP.URL
 	case s.S3 != nil:
 		return s.S3.Endpoint + "/" + s.S3.Bucket
+	case s.Kafka != nil:
+		return strings.Join(s.Kafka.Brokers, ",") + "/" + s.Kafka.Topic
 	}
 	return ""
 }
@@ -156,14 +173,8 @@ func state(s *auditapi.AuditSink) string {
 func validate(s *auditapi.AuditSink) field.ErrorList {
 	spec, path := &s.Spec, field.NewPath("spec")
 	var errs field.ErrorList
-	given := 0
-	for _, yes := range []bool{spec.Webhook != nil, spec.Syslog != nil, spec.OTLP != nil, spec.S3 != nil, spec.Directory != nil} {
-		if yes {
-			given++
-		}
-	}
-	if given != 1 {
-		errs = append(errs, field.Invalid(path, field.OmitValueType{}, "exactly one of webhook, syslog, otlp, s3 and directory must be given"))
+	if len(receivers(spec)) != 1 {
+		errs = append(errs, field.Invalid(path, field.OmitValueType{}, "exactly one of webhook, syslog, otlp, s3, kafka and directory must be given"))
 	}
 	if spec.Scope != nil {
 		errs = append(errs, validateScope(spec.Scope, path.Child("scope"))...)
@@ -201,6 +212,12 @@ func validate(s *auditapi.AuditSink) field.ErrorList {
 		errs = append(errs, validateS3(b, path.Child("s3"))...)
 		if spec.Credential == nil {
 			errs = append(errs, field.Required(path.Child("credential"), "s3 needs accessKeyID and secretAccessKey"))
+		}
+	}
+	if k := spec.Kafka; k != nil {
+		errs = append(errs, validateKafka(k, path.Child("kafka"))...)
+		if k.SASL != nil && spec.Credential == nil {
+			errs = append(errs, field.Required(path.Child("credential"), "sasl needs username and password"))
 		}
 	}
 	if spec.Directory != nil && spec.Credential != nil {
@@ -289,6 +306,44 @@ func validateS3(s *auditapi.S3Sink, path *field.Path) field.ErrorList {
 		errs = append(errs, field.Invalid(path.Child("prefix"), s.Prefix, "must consist of letters, digits and /_.=-, without a leading or doubled / and without .."))
 	}
 	return errs
+}
+
+// topicName is what Kafka allows.
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+func validateKafka(k *auditapi.KafkaSink, path *field.Path) field.ErrorList {
+	errs := validateBundle(k.CABundle, path.Child("caBundle"))
+	switch brokers := path.Child("brokers"); {
+	case len(k.Brokers) == 0:
+		errs = append(errs, field.Required(brokers, "at least one host:port must be given"))
+	case len(k.Brokers) > maxBrokers:
+		errs = append(errs, field.TooMany(brokers, len(k.Brokers), maxBrokers))
+	default:
+		seen := map[string]bool{}
+		for i, b := range k.Brokers {
+			errs = append(errs, validateAddress(b, brokers.Index(i))...)
+			if seen[b] {
+				errs = append(errs, field.Duplicate(brokers.Index(i), b))
+			}
+			seen[b] = true
+		}
+	}
+	if !topicName.MatchString(k.Topic) || k.Topic == "." || k.Topic == ".." {
+		errs = append(errs, field.Invalid(path.Child("topic"), k.Topic, fmt.Sprintf("must match %s and not be . or ..", topicName)))
+	}
+	if k.SASL != nil {
+		errs = append(errs, oneOf(k.SASL.Mechanism, path.Child("sasl", "mechanism"), auditapi.KafkaPlain, auditapi.KafkaSCRAMSHA256, auditapi.KafkaSCRAMSHA512)...)
+	}
+	errs = append(errs, oneOf(k.Compression, path.Child("compression"),
+		auditapi.KafkaUncompressed, auditapi.KafkaGzip, auditapi.KafkaSnappy, auditapi.KafkaLZ4, auditapi.KafkaZstd)...)
+	return append(errs, oneOf(k.Key, path.Child("key"), auditapi.KafkaKeyAuditID, auditapi.KafkaKeyUser, auditapi.KafkaKeyNone)...)
+}
+
+func oneOf[T ~string](value T, path *field.Path, allowed ...T) field.ErrorList {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return field.ErrorList{field.NotSupported(path, value, allowed)}
 }
 
 func validateBundle(bundle []byte, path *field.Path) field.ErrorList {
