@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -17,6 +18,7 @@ type group struct {
 	durable  bool // somebody waits for the sync
 	buffered bool // somebody waits for the write
 	keys     []dedupKey
+	waiting  atomic.Int32  // appenders that wait for the sync, or were told and did not run yet
 	written  chan struct{} // closed when handed to the operating system, or failed
 	synced   chan struct{} // closed when on disk, or failed
 	// err is set before the channel that announces it is closed. writeErr
@@ -28,8 +30,14 @@ func newGroup(buf []byte) *group {
 	return &group{buf: buf, written: make(chan struct{}), synced: make(chan struct{})}
 }
 
-// encodePool holds the buffers in which appenders encode outside the lock.
-var encodePool = sync.Pool{New: func() any { b := make([]byte, 0, 4096); return &b }}
+// scratch is what an appender needs outside the lock: a copy of the event, as
+// Redact and Fit replace members, and the frame.
+type scratch struct {
+	event audit.Event
+	frame []byte
+}
+
+var scratchPool = sync.Pool{New: func() any { return &scratch{frame: make([]byte, 0, 4096)} }}
 
 // maxPooled bounds what the buffers of groups that are kept for later ones may
 // hold together.
@@ -40,24 +48,16 @@ func (l *Log) Append(ctx context.Context, event *audit.Event, durability audit.D
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Redact and Fit replace members; the caller's event stays as it is.
-	e := *event
-	if err := e.Validate(); err != nil {
+	if err := event.Validate(); err != nil {
 		return err
 	}
-	buf := encodePool.Get().(*[]byte)
-	defer encodePool.Put(buf)
-	var err error
-	if *buf, err = l.encode((*buf)[:0], "", &e); err != nil {
-		return err
-	}
-	g, err := l.enqueue(*buf, 1, durability == audit.Durable)
+	g, err := l.appendOne(event, durability)
 	if err != nil {
-		l.miss(durability, err)
 		return err
 	}
 	if durability == audit.Durable {
 		err = wait(ctx, g.synced, &g.syncErr)
+		l.returned(g)
 	} else {
 		err = wait(ctx, g.written, &g.writeErr)
 	}
@@ -65,6 +65,38 @@ func (l *Log) Append(ctx context.Context, event *audit.Event, durability audit.D
 		l.miss(durability, err)
 	}
 	return err
+}
+
+// appendOne encodes a copy of event into the pending group.
+func (l *Log) appendOne(event *audit.Event, durability audit.Durability) (*group, error) {
+	s := scratchPool.Get().(*scratch)
+	defer scratchPool.Put(s)
+	s.event = *event
+	var err error
+	s.frame, err = l.encode(s.frame[:0], "", &s.event)
+	s.event = audit.Event{} // the pool must not keep the caller's alive
+	if err != nil {
+		return nil, err
+	}
+	g, err := l.enqueue(s.frame, durability)
+	if err != nil {
+		l.miss(durability, err)
+		return nil, err
+	}
+	return g, nil
+}
+
+// returned notes that an appender no longer waits for g. The last one lets the
+// writer have what the others may have appended meanwhile (mayGrow).
+func (l *Log) returned(g *group) {
+	if g.waiting.Add(-1) > 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending.buf) > 0 {
+		l.wakeWriter()
+	}
 }
 
 // wait returns the group's error once done is closed.
@@ -101,15 +133,19 @@ func (l *Log) encode(b []byte, site string, e *audit.Event) ([]byte, error) {
 	})
 }
 
-// enqueue adds frames to the pending group.
-func (l *Log) enqueue(frames []byte, records int, durable bool) (*group, error) {
+// enqueue adds the frame of a record to the pending group. Whoever made it
+// durable calls [Log.returned] when the group is answered or not waited for.
+func (l *Log) enqueue(frame []byte, durability audit.Durability) (*group, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	g, err := l.admit(len(frames))
+	g, err := l.admit(len(frame))
 	if err != nil {
 		return nil, err
 	}
-	l.add(g, frames, records, durable)
+	if durability == audit.Durable {
+		g.waiting.Add(1)
+	}
+	l.add(g, frame, 1, durability == audit.Durable)
 	return g, nil
 }
 
@@ -135,9 +171,8 @@ func (l *Log) add(g *group, frames []byte, records int, durable bool) {
 	} else {
 		g.buffered = true
 	}
-	select {
-	case l.wake <- struct{}{}:
-	default: // the writer has been told already
+	if !l.mayGrow() {
+		l.wakeWriter()
 	}
 }
 

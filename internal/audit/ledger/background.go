@@ -74,13 +74,12 @@ func (l *Log) recordGap(m missed) {
 
 // put appends an event of the log itself without waiting for it.
 func (l *Log) put(e *audit.Event) {
-	frame, err := l.encode(nil, "", e)
-	if err == nil {
-		_, err = l.enqueue(frame, 1, true)
-	}
+	g, err := l.appendOne(e, audit.Durable)
 	if err != nil {
 		l.cfg.Logger.Error("audit gap cannot be recorded", "error", err)
+		return
 	}
+	l.returned(g)
 }
 
 // runSealer compresses finished segments, those found at the start first. A

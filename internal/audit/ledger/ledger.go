@@ -50,9 +50,10 @@ type Log struct {
 	received uint64 // jobs taken from the writer
 	dead     error  // why nothing can be synced any more before the next Open
 
-	size      atomic.Uint64 // records written
-	synced    atomic.Uint64 // records on disk
-	syncing   atomic.Bool   // the syncer is busy, and will wake the writer
+	size      atomic.Uint64         // records written
+	synced    atomic.Uint64         // records on disk
+	syncing   atomic.Bool           // the syncer is busy, and will wake the writer
+	answered  atomic.Pointer[group] // the one whose waiters were told last
 	signed    atomic.Pointer[signedHead]
 	closeOnce sync.Once
 	closeErr  error

@@ -51,6 +51,7 @@ func open(dir string, cfg Config) (*Log, error) {
 		pending: newGroup(nil), dedup: newWindow(cfg.DedupWindow),
 		wake: make(chan struct{}, 1), jobs: make(chan job, 64), stop: make(chan struct{}), toSeal: make(chan sealTask, 64),
 	}
+	l.answered.Store(newGroup(nil))
 	r, err := l.recover()
 	if err != nil {
 		lock.Close()

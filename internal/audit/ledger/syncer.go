@@ -116,7 +116,6 @@ func (l *Log) syncHeld(jobs []job) []job {
 	hashing.Go(func() { l.t.leaves = appendLeaves(l.t.leaves[:0], jobs) })
 	l.syncing.Store(true)
 	err := syncFiles(jobs)
-	l.syncing.Store(false)
 	if err != nil {
 		err = fmt.Errorf("sync: %w", err)
 		public := fault.Wrap(fault.Unavailable, unwritable, err)
@@ -129,7 +128,7 @@ func (l *Log) syncHeld(jobs []job) []job {
 		jobs = l.drain(jobs)
 		l.t.leaves = appendLeaves(l.t.leaves[:0], jobs)
 		l.answer(jobs, public)
-		l.wakeWriter()
+		l.idle()
 		if !l.repair(jobs) {
 			l.dead = public
 			return jobs
@@ -138,18 +137,16 @@ func (l *Log) syncHeld(jobs []job) []job {
 		return jobs
 	}
 	l.answer(jobs, nil)
-	l.wakeWriter()
+	l.idle()
 	hashing.Wait()
 	l.integrate(jobs)
 	return jobs
 }
 
-// wakeWriter lets the writer have what gathered during a sync.
-func (l *Log) wakeWriter() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+// idle ends a sync, and lets the writer have what gathered meanwhile.
+func (l *Log) idle() {
+	l.syncing.Store(false)
+	l.wakeWriter()
 }
 
 // drain adds every job that was written before the writer saw that the log is
@@ -195,6 +192,7 @@ func (l *Log) answer(jobs []job, err error) {
 			l.mu.Unlock()
 		}
 		j.group.syncErr = err
+		l.answered.Store(j.group)
 		close(j.group.synced)
 	}
 }

@@ -44,9 +44,6 @@ func (l *Log) runWriter() {
 			// Appenders that are ready to run join this group instead of making
 			// the next.
 			runtime.Gosched()
-			if l.mayWait() {
-				continue
-			}
 		case <-stop:
 			stop = nil
 			// closed is set, so nothing new is admitted: one more turn is enough.
@@ -61,20 +58,32 @@ func (l *Log) runWriter() {
 	}
 }
 
-// mayWait says that nobody gains if the pending group is written now: all in
-// it wait for the sync, and the syncer, which will wake the writer, is busy
-// with the one before. Larger groups cost fewer writes and syncs.
-func (l *Log) mayWait() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return !l.closed && !l.pending.buffered && l.syncing.Load()
+// enough bytes make a group that need not grow: their sync costs little more
+// than that of a few, and what follows can be encoded while it runs.
+const enough = 64 << 10
+
+// mayGrow says that nobody gains if the pending group is written now, because
+// all in it wait for a sync and
+//
+//   - the syncer is busy with the one before, or
+//   - appenders whom it has just answered did not run yet. Those who come back
+//     with the next event make one group then, not two that take turns at the
+//     disk.
+//
+// Whoever ends that state wakes the writer. l.mu is held.
+func (l *Log) mayGrow() bool {
+	if l.closed || l.pending.buffered {
+		return false
+	}
+	return l.syncing.Load() || len(l.pending.buf) < enough && l.answered.Load().waiting.Load() > 0
 }
 
-// take replaces the pending group by an empty one.
+// take replaces the pending group by an empty one. It returns nil if there is
+// nothing to write or it may wait.
 func (l *Log) take() *group {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.pending.buf) == 0 {
+	if len(l.pending.buf) == 0 || l.mayGrow() {
 		return nil
 	}
 	g := l.pending
@@ -250,6 +259,14 @@ func (l *Log) begin(first uint64) (vfs.File, int64, error) {
 		return nil, 0, err
 	}
 	return f, int64(len(start)), nil
+}
+
+// wakeWriter tells the writer to look at the pending group.
+func (l *Log) wakeWriter() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it has been told already
+	}
 }
 
 // noteWrite logs the change between working and failing storage, and asks for
