@@ -182,11 +182,10 @@ func clipUser(u UserInfo, limit int) UserInfo {
 	out := UserInfo{Username: clip(u.Username, limit), UID: clip(u.UID, limit), Groups: clipList(u.Groups, groups, min(limit, 256))}
 	if len(u.Extra) > 0 {
 		out.Extra = make(map[string][]string, min(len(u.Extra), maxExtraEntries))
-		keys := sortedKeys(u.Extra)
-		for _, k := range (*keys)[:min(len(*keys), min(maxExtraEntries, limit/8))] {
+		keys := sortedKeys(nil, u.Extra)
+		for _, k := range keys[:min(len(keys), min(maxExtraEntries, limit/8))] {
 			out.Extra[clip(k, min(limit, 128))] = clipList(u.Extra[k], 4, min(limit, 256))
 		}
-		releaseKeys(keys)
 	}
 	return out
 }

@@ -3,7 +3,6 @@ package audit
 import (
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -67,8 +66,8 @@ func (e *Event) AppendJSON(b []byte) []byte {
 	b = e.StageTimestamp.AppendJSON(b)
 	if len(e.Annotations) > 0 {
 		b = append(b, `,"annotations":{`...)
-		keys := sortedKeys(e.Annotations)
-		for i, k := range *keys {
+		var list keyList
+		for i, k := range sortedKeys(list[:0], e.Annotations) {
 			if i > 0 {
 				b = append(b, ',')
 			}
@@ -76,7 +75,6 @@ func (e *Event) AppendJSON(b []byte) []byte {
 			b = append(b, ':')
 			b = AppendString(b, e.Annotations[k])
 		}
-		releaseKeys(keys)
 		b = append(b, '}')
 	}
 	return append(b, '}')
@@ -117,8 +115,8 @@ func appendUser(b []byte, u *UserInfo) []byte {
 	}
 	if len(u.Extra) > 0 {
 		o.key(`"extra":{`)
-		keys := sortedKeys(u.Extra)
-		for i, k := range *keys {
+		var list keyList
+		for i, k := range sortedKeys(list[:0], u.Extra) {
 			if i > 0 {
 				o.b = append(o.b, ',')
 			}
@@ -130,7 +128,6 @@ func appendUser(b []byte, u *UserInfo) []byte {
 				o.b = appendStrings(o.b, values)
 			}
 		}
-		releaseKeys(keys)
 		o.b = append(o.b, '}')
 	}
 	return append(o.b, '}')
@@ -183,22 +180,16 @@ func appendStrings(b []byte, list []string) []byte {
 	return append(b, ']')
 }
 
-// keyPool spares the sorting of maps an allocation for each event.
-var keyPool = sync.Pool{New: func() any { s := make([]string, 0, 16); return &s }}
+// keyList is the room for the keys of a usual map, on the caller's stack.
+type keyList [16]string
 
-func sortedKeys[V any](m map[string]V) *[]string {
-	keys := keyPool.Get().(*[]string)
-	*keys = (*keys)[:0]
+// sortedKeys puts the keys of m into list, in order.
+func sortedKeys[V any](list []string, m map[string]V) []string {
 	for k := range m {
-		*keys = append(*keys, k)
+		list = append(list, k)
 	}
-	slices.Sort(*keys)
-	return keys
-}
-
-func releaseKeys(keys *[]string) {
-	clear(*keys)
-	keyPool.Put(keys)
+	slices.Sort(list)
+	return list
 }
 
 const hexDigits = "0123456789abcdef"
