@@ -25,7 +25,7 @@ func BenchmarkFollow(b *testing.B) {
 		for b.Loop() {
 			content := s.Restrict(authz.Restriction{Site: "s1"})
 			var err error
-			if frame, _, err = Seal(&content, nil, header("s1", "", 1), newKey(1)); err != nil {
+			if frame, _, err = Seal(&content, Credentials{}, header("s1", "", 1), newKey(1)); err != nil {
 				b.Fatal(err)
 			}
 		}

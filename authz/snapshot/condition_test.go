@@ -23,7 +23,7 @@ func TestConditionsTravel(t *testing.T) {
 		Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}}}}
 	h := header("s1", "", 1)
 	h.Conditions = condition.Version
-	frame, _, err := Seal(&content, nil, h, newKey(1))
+	frame, _, err := Seal(&content, Credentials{}, h, newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,17 +108,17 @@ func (f *Follower) hold(header *Header, body []byte) error {
 	next := &InForce{Header: h}
 	switch {
 	case old != nil && old.Header.Digest == h.Digest && (len(body) == 0 || digest(body) == h.Digest):
-		next.Snapshot, next.present = old.Snapshot, old.present
+		next.Snapshot, next.Issuers, next.present = old.Snapshot, old.Issuers, old.present
 	case len(body) == 0:
 		return ErrUnknownPolicy
 	case digest(body) != h.Digest:
 		return errors.New("the body is not the one that was signed")
 	default:
-		content, present, err := decodeBody(body, f.rules.Compile)
+		content, creds, err := decodeBody(body, f.rules.Compile)
 		if err != nil {
 			return err
 		}
-		next.present = present
+		next.Issuers, next.present = creds.Issuers, creds.Present
 		next.Snapshot = authz.New().Update(func(t *authz.Tx) { t.PutContent(&content) })
 	}
 	f.held.Store(next)

@@ -56,11 +56,10 @@ type Verifier interface {
 	Verify(keyID string, message, signature []byte) error
 }
 
-// Seal returns a full frame with the policy and the objects of credentials that
-// are present. Of h, Key and Digest are filled in; the header that was signed
+// Seal returns a full frame with the policy and what verifies credentials. Of h, Key and Digest are filled in; the header that was signed
 // is returned.
-func Seal(c *authz.Content, present []Fingerprint, h Header, signer Signer) ([]byte, Header, error) {
-	body, err := encodeBody(c, present)
+func Seal(c *authz.Content, creds Credentials, h Header, signer Signer) ([]byte, Header, error) {
+	body, err := encodeBody(c, creds)
 	if err != nil {
 		return nil, h, fmt.Errorf("encode policy: %w", err)
 	}

@@ -3,6 +3,8 @@ package snapshot
 import (
 	"bytes"
 	"errors"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +21,11 @@ func TestPresent(t *testing.T) {
 	t.Parallel()
 	robot := FingerprintOf("s1", "serviceaccount", "lab", "robot", "uid-1")
 	other := FingerprintOf("s1", "serviceaccount", "lab", "other", "uid-2")
-	frame, h, err := Seal(siteContent(), []Fingerprint{other, robot, other}, header("s1", "", 1), newKey(1))
+	frame, h, err := Seal(siteContent(), Credentials{Present: []Fingerprint{other, robot, other}}, header("s1", "", 1), newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, again, err := Seal(siteContent(), []Fingerprint{robot, other}, header("s1", "", 1), newKey(1)); err != nil || again.Digest != h.Digest {
+	if _, again, err := Seal(siteContent(), Credentials{Present: []Fingerprint{robot, other}}, header("s1", "", 1), newKey(1)); err != nil || again.Digest != h.Digest {
 		t.Errorf("the order of the objects shows: %v", err)
 	}
 	f := NewFollower(rules("s1", ""))
@@ -51,7 +53,7 @@ func TestPresent(t *testing.T) {
 		t.Error("the frame names an object")
 	}
 	// Neither more fingerprints than bytes nor fingerprints out of order.
-	body, err := encodeBody(siteContent(), []Fingerprint{robot, other})
+	body, err := encodeBody(siteContent(), Credentials{Present: []Fingerprint{robot, other}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,10 +68,46 @@ func TestPresent(t *testing.T) {
 	}
 }
 
+// TestIssuers ships the keys of issuers.
+func TestIssuers(t *testing.T) {
+	t.Parallel()
+	a, b := Issuer{"https://a", `{"keys":[]}`}, Issuer{"https://b", "{}"}
+	accept := func(creds Credentials) (*InForce, error) {
+		frame, _, err := Seal(siteContent(), creds, header("s1", "", 1), newKey(1))
+		if err != nil {
+			return nil, err
+		}
+		f := NewFollower(rules("s1", ""))
+		if _, err := f.Accept(frame, noon); err != nil {
+			t.Fatal(err)
+		}
+		return f.Current(noon)
+	}
+	for _, list := range [][]Issuer{{a, b}, {b, a}} {
+		if p, err := accept(Credentials{Issuers: list}); err != nil || !slices.Equal(p.Issuers, []Issuer{a, b}) {
+			t.Errorf("%v: %v %v", list, p, err)
+		}
+	}
+	for name, list := range map[string][]Issuer{
+		"twice": {a, a}, "nobody": {{KeySet: "{}"}}, "long": {{"https://a", strings.Repeat("x", maxKeySet+1)}}, "far": {{strings.Repeat("x", maxURL+1), ""}}, "many": make([]Issuer, MaxIssuers+1),
+	} {
+		if _, err := accept(Credentials{Issuers: list}); err == nil {
+			t.Errorf("%s: sealed", name)
+		}
+	}
+	for name, bad := range map[string][]byte{
+		"out of order": {0, 2, 1, 'b', 0, 1, 'a', 0}, "twice": {0, 2, 1, 'a', 0, 1, 'a', 0}, "nobody": {0, 1, 0, 0}, "many": {0, MaxIssuers + 1}, "cut": {0, 1, 5, 'a'},
+	} {
+		if _, _, err := decodeBody(bad, compileVerb); !errors.Is(err, errMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestRestore stops a follower and starts another on what it held.
 func TestRestore(t *testing.T) {
 	t.Parallel()
-	full, h, err := Seal(siteContent(), nil, header("s1", "", 5), newKey(1))
+	full, h, err := Seal(siteContent(), Credentials{}, header("s1", "", 5), newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +159,7 @@ func TestRestore(t *testing.T) {
 	}
 	old := header("s1", "", 6)
 	old.Conditions = "v2"
-	older, _, err := Seal(siteContent(), nil, old, newKey(1))
+	older, _, err := Seal(siteContent(), Credentials{}, old, newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,22 +169,22 @@ func TestRestore(t *testing.T) {
 }
 
 func FuzzDecodeBody(f *testing.F) {
-	body, err := encodeBody(siteContent(), []Fingerprint{{1}, {2}})
+	body, err := encodeBody(siteContent(), Credentials{Present: []Fingerprint{{1}, {2}}, Issuers: []Issuer{{"https://a", "{}"}, {"https://b", ""}}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		c, present, err := decodeBody(body, compileVerb)
+		c, creds, err := decodeBody(body, compileVerb)
 		if err != nil {
 			return
 		}
-		again, err := encodeBody(&c, present)
+		again, err := encodeBody(&c, creds)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, p, err := decodeBody(again, compileVerb); err != nil || len(p) != len(present) {
-			t.Fatalf("%d fingerprints became %d, %v", len(present), len(p), err)
+		if _, other, err := decodeBody(again, compileVerb); err != nil || !reflect.DeepEqual(creds, other) {
+			t.Fatalf("%+v became %+v, %v", creds, other, err)
 		}
 	})
 }

@@ -201,7 +201,7 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 		centre := authz.New().Update(d.fill)
 		r := authz.Restriction{Site: d.pick("s1", "s2", "s1", "s2", authz.ControlPlane), Namespace: d.pick("", "n1")}
 		content := centre.Restrict(r)
-		frame, _, err := Seal(&content, nil, header(r.Site, r.Namespace, 1), newKey(1))
+		frame, _, err := Seal(&content, Credentials{}, header(r.Site, r.Namespace, 1), newKey(1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,7 +305,7 @@ func TestFollowerRefuses(t *testing.T) {
 	t.Parallel()
 	content := authz.New().Update(func(t *authz.Tx) { t.PutSite(authz.Site{Name: "s1"}) }).Content()
 	frame := func(h Header, key testKey) []byte {
-		f, _, err := Seal(&content, nil, h, key)
+		f, _, err := Seal(&content, Credentials{}, h, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -363,7 +363,7 @@ func TestFollowerRefuses(t *testing.T) {
 func TestRenewal(t *testing.T) {
 	t.Parallel()
 	content := authz.New().Update(func(t *authz.Tx) { t.PutSite(authz.Site{Name: "s1"}) }).Content()
-	full, h, err := Seal(&content, nil, header("s1", "", 1), newKey(1))
+	full, h, err := Seal(&content, Credentials{}, header("s1", "", 1), newKey(1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,7 +403,7 @@ func TestRenewal(t *testing.T) {
 // FuzzSplit feeds frames that nobody signed.
 func FuzzSplit(f *testing.F) {
 	content := authz.Content{Sites: []authz.Site{{Name: "s1"}}}
-	frame, _, err := Seal(&content, nil, header("s1", "", 1), newKey(1))
+	frame, _, err := Seal(&content, Credentials{}, header("s1", "", 1), newKey(1))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -221,6 +221,7 @@ func (d *decisionPoint) run(ctx context.Context, servers []*http.Server, listene
 		}
 	})
 	work.Go(func() { _ = d.follower.Run(ctx) })
+	work.Go(func() { _ = d.point.Sweep(ctx) })
 	work.Go(func() {
 		if err := d.journal.Deliver(ctx, d.remote.Send); err != nil {
 			stop(err)

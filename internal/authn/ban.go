@@ -136,6 +136,15 @@ func refuseOrigin(table *banTable, line []string, now time.Time) error {
 	return nil
 }
 
+// KeyBanned reports whether a ban in force ends what a key signed.
+func (b *Bans) KeyBanned(id string, now time.Time) bool {
+	ban, ok := b.current.Load().keys[id]
+	return ok && ban.inForce(now)
+}
+
+// AnyKey reports whether a ban may name a key.
+func (b *Bans) AnyKey() bool { return len(b.current.Load().keys) > 0 }
+
 func (b *Bans) refuseCredential(table *banTable, credential string, now time.Time) error {
 	if ban, ok := table.credentials[credential]; ok && ban.inForce(now) {
 		return ban.refusal("credential")

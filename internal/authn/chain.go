@@ -24,8 +24,12 @@ type Config struct {
 	// Issuers are trusted for service account tokens, each for its own only.
 	Issuers []TrustedIssuer
 	// Objects tells whether what tokens are bound to still exists. Required
-	// with Issuers.
+	// with Issuers, unless Exists is given.
 	Objects Objects
+	// Exists is asked about bound objects instead of Objects where they are
+	// known by their UIDs alone. It is asked on every use of a token, and must
+	// answer from memory.
+	Exists func(ctx context.Context, key ObjectKey, uid string) (bool, error)
 	// Revoked reports certificates that their CA took back. It is asked on
 	// every use and must answer from memory. Nil revokes none.
 	Revoked func(*x509.Certificate) bool
@@ -65,6 +69,7 @@ type TrustedIssuer struct {
 type Chain struct {
 	audiences      []string
 	objects        Objects
+	exists         func(context.Context, ObjectKey, string) (bool, error)
 	revoked        func(*x509.Certificate) bool
 	bans           *Bans
 	leeway         time.Duration
@@ -127,12 +132,13 @@ func New(cfg Config) (*Chain, error) {
 	if len(cfg.Audiences) == 0 {
 		return nil, errors.New("authn: no API audience")
 	}
-	if len(cfg.Issuers) > 0 && cfg.Objects == nil {
+	if len(cfg.Issuers) > 0 && cfg.Objects == nil && cfg.Exists == nil {
 		return nil, errors.New("authn: issuers without objects to bind to")
 	}
 	c := &Chain{
 		audiences:      slices.Clone(cfg.Audiences),
 		objects:        cfg.Objects,
+		exists:         cfg.Exists,
 		revoked:        cfg.Revoked,
 		bans:           cfg.Bans,
 		leeway:         orDefault(cfg.Leeway, time.Minute),

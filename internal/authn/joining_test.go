@@ -24,7 +24,9 @@ func (b bootstrapSecrets) BootstrapSecret(_ context.Context, id string) (authn.B
 	return s, ok, nil
 }
 
-// TestBootstrapTokens has the cases of the upstream authenticator.
+// TestBootstrapTokens has the eleven cases of Kubernetes v1.36.3,
+// plugin/pkg/auth/authenticator/token/bootstrap, and more. A secret of another
+// name ("invalid secret name") is one that is not found by the token's id.
 func TestBootstrapTokens(t *testing.T) {
 	t.Parallel()
 	const token = "foobar.abcdefghijklmnop"
@@ -66,6 +68,7 @@ func TestBootstrapTokens(t *testing.T) {
 		"not expired": {data: with(map[string]string{"expiration": clockNow.Add(time.Hour).UTC().Format(time.RFC3339)}),
 			groups: []string{"system:bootstrappers", "system:authenticated"}},
 		"expiration unreadable": {data: with(map[string]string{"expiration": "tomorrow"}), reason: authn.Malformed},
+		"id of a wrong length":  {data: good, token: "foo.abcdefghijklmnop", reason: authn.Malformed},
 		"other token":           {data: good, token: "barfoo.abcdefghijklmnop", reason: authn.Ended},
 		"upper case":            {data: good, token: "FOOBAR.abcdefghijklmnop", reason: authn.Malformed},
 		"too short":             {data: good, token: "foobar.abcdefghijklmno", reason: authn.Malformed},

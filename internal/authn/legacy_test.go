@@ -2,6 +2,7 @@ package authn_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"maps"
 	"slices"
@@ -187,4 +188,44 @@ func TestLegacyClaimsRefused(t *testing.T) {
 			t.Errorf("%+v: accepted", bad)
 		}
 	}
+}
+
+// TestUpstreamLegacyCases has what TestTokenGenerateAndValidate of Kubernetes
+// v1.36.3, pkg/serviceaccount, says of legacy tokens and the tests above do not.
+// Left out: RSA keys (ours are P-256), a second issuer for the same keys (each
+// key has one issuer here), and looking nothing up, which cannot be chosen.
+func TestUpstreamLegacyCases(t *testing.T) {
+	t.Parallel()
+	w, _, _, token := newLegacyWorld(t)
+	w.refused("invalid token", authn.Malformed)
+	parts := strings.Split(token, ".")
+	// What reads as a compact token inside of one that is not.
+	for within, reason := range map[string]authn.Reason{base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"bar"}`)): authn.UnknownIssuer, parts[1]: authn.Malformed} {
+		w.refused(`{"payload":"`+parts[1]+`","protected":"`+parts[0]+`","signature":"`+parts[2]+`","malformed_iss":".`+within+`."}`, reason)
+	}
+	for name, tc := range map[string]struct {
+		keys   func(own *jws.Key) []*jws.Key
+		reason authn.Reason
+	}{
+		"no keys":                {func(*jws.Key) []*jws.Key { return nil }, authn.UnknownKey},
+		"invalid keys":           {func(*jws.Key) []*jws.Key { return []*jws.Key{newSigner(t, newKey(t)).Key()} }, authn.UnknownKey},
+		"the key under a new id": {func(own *jws.Key) []*jws.Key { return []*jws.Key{renamed(t, own)} }, authn.UnknownKey},
+		"rotated keys":           {func(own *jws.Key) []*jws.Key { return []*jws.Key{newSigner(t, newKey(t)).Key(), own} }, ""},
+	} {
+		w, _, ring, token := newLegacyWorld(t)
+		unverified, err := jws.Parse(token)
+		must(t, err)
+		must(t, ring.Replace(tc.keys(ring.Get(unverified.KeyID()))))
+		if _, err := w.verify(token); authn.ReasonOf(err) != tc.reason || (err == nil) != (tc.reason == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// renamed is the same key under an id that no token names.
+func renamed(t *testing.T, key *jws.Key) *jws.Key {
+	t.Helper()
+	out, err := jws.NewKey("bogus", key.Algorithm(), key.Public())
+	must(t, err)
+	return out
 }

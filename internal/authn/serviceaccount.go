@@ -318,21 +318,9 @@ func (r *claimReader) audiences(v strictjson.Value) []string {
 // checkBound asks whether the account and the objects that the token is bound
 // to are still those it was minted for. It allocates only to refuse.
 func (c *Chain) checkBound(ctx context.Context, v *verified, now time.Time) error {
-	namespace, name := v.who.namespace, v.who.serviceAccount
-	key := ObjectKey{ServiceAccountObject, namespace, name}
-	account, found, err := c.objects.Object(ctx, key)
-	if err == nil && found && account.UID != v.who.uid {
-		account, found, err = c.confirmObject(ctx, key, account)
-	}
-	switch {
-	case err != nil:
+	namespace := v.who.namespace
+	if err := c.checkAccount(ctx, v.who, now); err != nil {
 		return err
-	case !found:
-		return refuse(Ended, "serviceaccounts %q not found", name)
-	case account.UID != v.who.uid:
-		return refuse(Ended, "service account UID (%s) does not match claim (%s)", account.UID, v.who.uid)
-	case c.gone(account, now):
-		return refuse(Ended, "service account %s/%s has been deleted", namespace, name)
 	}
 	_, rest := nextField(v.bound) // jti
 	podName, rest := nextField(rest)
@@ -352,6 +340,33 @@ func (c *Chain) checkBound(ctx context.Context, v *verified, now time.Time) erro
 	return nil
 }
 
+func (c *Chain) checkAccount(ctx context.Context, who *account, now time.Time) error {
+	namespace, name := who.namespace, who.serviceAccount
+	key := ObjectKey{ServiceAccountObject, namespace, name}
+	if c.exists != nil {
+		there, err := c.exists(ctx, key, who.uid)
+		if err == nil && !there {
+			err = refuse(Ended, "service account %s/%s with UID %s is not known to exist", namespace, name, who.uid)
+		}
+		return err
+	}
+	account, found, err := c.objects.Object(ctx, key)
+	if err == nil && found && account.UID != who.uid {
+		account, found, err = c.confirmObject(ctx, key, account)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return refuse(Ended, "serviceaccounts %q not found", name)
+	case account.UID != who.uid:
+		return refuse(Ended, "service account UID (%s) does not match claim (%s)", account.UID, who.uid)
+	case c.gone(account, now):
+		return refuse(Ended, "service account %s/%s has been deleted", namespace, name)
+	}
+	return nil
+}
+
 func (c *Chain) checkObject(ctx context.Context, kind ObjectKind, namespace string, name, uid packedField, now time.Time) error {
 	if name.raw == "" {
 		return nil
@@ -359,6 +374,13 @@ func (c *Chain) checkObject(ctx context.Context, kind ObjectKind, namespace stri
 	key := ObjectKey{kind, namespace, name.raw}
 	if name.uuid {
 		key.Name = name.String()
+	}
+	if c.exists != nil {
+		there, err := c.exists(ctx, key, uid.String())
+		if err == nil && !there {
+			err = refuse(Ended, "the %s of the service account token is not known to exist", objectWords[kind])
+		}
+		return err
 	}
 	state, found, err := c.objects.Object(ctx, key)
 	if err == nil && found && !uid.is(state.UID) {
@@ -370,11 +392,13 @@ func (c *Chain) checkObject(ctx context.Context, kind ObjectKind, namespace stri
 	case !found, c.gone(state, now):
 		return refuse(Ended, "service account token has been invalidated")
 	case !uid.is(state.UID):
-		word := map[ObjectKind]string{PodObject: "pod", SecretObject: "secret", NodeObject: "node"}[kind]
+		word := objectWords[kind]
 		return refuse(Ended, "%s UID (%s) does not match service account %s ref claim (%s)", word, state.UID, word, uid)
 	}
 	return nil
 }
+
+var objectWords = map[ObjectKind]string{PodObject: "pod", SecretObject: "secret", NodeObject: "node"}
 
 // gone reports whether an object was deleted, as Kubernetes counts it: before
 // now by more than the leeway.

@@ -39,7 +39,7 @@ func publisher(t *testing.T) (*policystream.Publisher, *authz.Engine) {
 	ring, err := keys.Ensure[keys.PolicySnapshots](t.Context(), keystest.NewVault(t, time.Now))
 	must(t, err)
 	p, err := policystream.New(policystream.Config{
-		Policy: engine.Snapshot, Objects: authn.NewIndex(nil), Keys: ring.Set, Conditions: "v1", Ready: func() error { return nil },
+		Policy: engine.Snapshot, Objects: authn.NewIndex(nil), Keys: ring.Set, Issuers: func() []snapshot.Issuer { return nil }, Conditions: "v1", Ready: func() error { return nil },
 		Sequence: (&policystream.Sequence{Store: keystest.NewMemory(), Now: time.Now}).Next, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	must(t, err)

@@ -20,11 +20,26 @@ import (
 //
 // A token that is refused is an answer; an error says that none can be given.
 func TokenForSite(ctx context.Context, chain *authn.Chain, site *api.Site, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error) {
-	audience := clusterfiles.Audience(site.Name)
+	status, _, err := TokenBy(ctx, chain, site.Name, spec)
+	return status, err
+}
+
+// TokenBy is [TokenForSite] wherever the chain is. refused is why the token
+// was refused, if it was.
+func TokenBy(ctx context.Context, chain *authn.Chain, site string, spec *authenticationv1.TokenReviewSpec) (status authenticationv1.TokenReviewStatus, refused authn.Reason, err error) {
+	audience := clusterfiles.Audience(site)
 	id, err := chain.VerifyToken(ctx, spec.Token, []string{audience})
 	if err != nil {
-		return refusedToken(err)
+		refused = authn.ReasonOf(err)
+		status, err = refusedToken(err)
+		return status, refused, err
 	}
+	status, err = tokenStatus(id, audience)
+	return status, "", err
+}
+
+// tokenStatus describes a caller by the names that may cross over.
+func tokenStatus(id authn.Identity, audience string) (authenticationv1.TokenReviewStatus, error) {
 	caller, err := sitename.Outgoing(id.Name(), id.Groups())
 	if err != nil {
 		return authenticationv1.TokenReviewStatus{Error: err.Error()}, nil

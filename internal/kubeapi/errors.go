@@ -22,7 +22,8 @@ func statusError(err error, n resource.Names, name string) error {
 	}
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		return err
+		// The library looks at the error itself, not at what it wraps.
+		return &apierrors.StatusError{ErrStatus: status.Status()}
 	}
 	gr := groupResource(n)
 	text := fault.Public(err)

@@ -49,8 +49,9 @@ type action struct {
 }
 
 var (
-	_ rest.NamedCreater             = (*action)(nil)
-	_ rest.GroupVersionKindProvider = (*action)(nil)
+	_ rest.NamedCreater                   = (*action)(nil)
+	_ rest.GroupVersionKindProvider       = (*action)(nil)
+	_ rest.SubresourceObjectMetaPreserver = (*action)(nil)
 )
 
 func (a *action) New() runtime.Object { return a.action.New() }
@@ -58,6 +59,12 @@ func (a *action) Destroy()            {}
 
 func (a *action) GroupVersionKind(schema.GroupVersion) schema.GroupVersionKind {
 	return a.action.GroupVersionKind
+}
+
+// PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate is asked before the
+// uid of the posted object is wiped.
+func (a *action) PreserveRequestObjectMetaSystemFieldsOnSubresourceCreate() bool {
+	return a.action.KeepUID
 }
 
 func (a *action) Create(ctx context.Context, name string, in runtime.Object, admit rest.ValidateObjectFunc, o *metav1.CreateOptions) (runtime.Object, error) {
@@ -69,6 +76,11 @@ func (a *action) Create(ctx context.Context, name string, in runtime.Object, adm
 		if err := admit(ctx, in.DeepCopyObject()); err != nil {
 			return nil, err
 		}
+	}
+	if a.action.KeepUID {
+		uid := accessor(in).GetUID()
+		rest.WipeObjectMetaSystemFields(accessor(in))
+		accessor(in).SetUID(uid)
 	}
 	out, err := a.action.Do(ctx, callerFrom(ctx), obj.DeepCopyObject(), in, dryrun.IsDryRun(o.DryRun))
 	if err != nil {

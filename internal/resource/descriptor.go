@@ -74,6 +74,7 @@ type StoredAction struct {
 	Name             string
 	GroupVersionKind schema.GroupVersionKind
 	New              func() runtime.Object
+	KeepUID          bool
 	Do               func(ctx context.Context, caller Caller, obj, in runtime.Object, dryRun bool) (runtime.Object, error)
 }
 
@@ -201,7 +202,7 @@ func (d Definition[T]) Kind() Kind {
 	}
 	for _, a := range d.Actions {
 		s.Actions = append(s.Actions, StoredAction{
-			Name: a.Name, GroupVersionKind: a.GroupVersionKind, New: a.New,
+			Name: a.Name, GroupVersionKind: a.GroupVersionKind, New: a.New, KeepUID: a.KeepUID,
 			Do: func(ctx context.Context, c Caller, obj, in runtime.Object, dryRun bool) (runtime.Object, error) {
 				return a.Do(ctx, c, obj.(T), in, dryRun)
 			},

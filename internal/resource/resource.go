@@ -188,6 +188,8 @@ type Action[T Object] struct {
 	GroupVersionKind schema.GroupVersionKind
 	// New returns an empty posted object.
 	New func() runtime.Object
+	// KeepUID leaves the posted object its uid, for a Do that compares it.
+	KeepUID bool
 	// Do answers. obj is the stored object; in is the posted one and may be
 	// filled in and returned. It returns an error of package fault or an
 	// apimachinery status error.

@@ -12,11 +12,14 @@ import (
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz/condition"
+	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/config"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/banstatus"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/policystream"
+	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/storage/etcd"
 )
@@ -28,20 +31,44 @@ type localDecisions struct {
 	maxAge time.Duration
 }
 
-func openLocalDecisions(ctx context.Context, cfg config.Config, st *state, policy *access.Policy, ready func() error, index *authn.Index, now func() time.Time, log *slog.Logger) (*localDecisions, error) {
+func openLocalDecisions(ctx context.Context, cfg config.Config, st *state, policy *access.Policy, ready func() error, index *authn.Index, issuers func() []snapshot.Issuer, now func() time.Time, log *slog.Logger) (*localDecisions, error) {
 	ring, err := keys.Ensure[keys.PolicySnapshots](ctx, st.vault)
 	if err != nil {
 		return nil, err
 	}
 	sequence := &policystream.Sequence{Store: etcd.NewBlobs(st.client, settingsArea), Now: now}
 	p, err := policystream.New(policystream.Config{
-		Policy: policy.Snapshot, Objects: index, Keys: ring.Set, Sequence: sequence.Next, Ready: ready,
+		Policy: policy.Snapshot, Objects: index, Keys: ring.Set, Issuers: issuers, Sequence: sequence.Next, Ready: ready,
 		Conditions: condition.Version, MaxAge: cfg.MaxPolicyAge(), Now: now, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &localDecisions{p, ring, cfg.MaxPolicyAge()}, nil
+}
+
+// tokenIssuers returns whose tokens sites may verify by themselves: the control
+// plane's own, less the keys that are banned. An issuer without a key stays, so
+// that what such a key signed is refused rather than unknown.
+func tokenIssuers(iss *issuer.Issuer, bans *authn.Bans, now func() time.Time, log *slog.Logger) func() []snapshot.Issuer {
+	return func() []snapshot.Issuer {
+		documents, err := iss.Documents()
+		if err != nil {
+			return nil // no key yet: nothing was minted
+		}
+		keySet := documents.KeySet
+		if bans.AnyKey() {
+			keys, err := jws.ParseKeySet(keySet)
+			if err == nil {
+				keySet, err = jws.MarshalKeySet(slices.DeleteFunc(keys, func(k *jws.Key) bool { return bans.KeyBanned(k.ID(), now()) }))
+			}
+			if err != nil { // it is our own document
+				log.Error("keys of tokens not shipped to sites", "error", err)
+				keySet = []byte(`{"keys":[]}`)
+			}
+		}
+		return []snapshot.Issuer{{URL: iss.URL(), KeySet: string(keySet)}}
+	}
 }
 
 // run signs until ctx ends. A key verifies for as long as what it signed may

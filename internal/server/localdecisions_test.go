@@ -1,14 +1,23 @@
 package server
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"fmt"
+	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/policystream"
+	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 )
 
 func TestSetFollowers(t *testing.T) {
@@ -43,4 +52,66 @@ func TestSetFollowers(t *testing.T) {
 	if setFollowers(&status, many, now); len(status.Followers) != maxFollowers {
 		t.Errorf("%d followers", len(status.Followers))
 	}
+}
+
+// TestTokenIssuers leaves out banned keys, and nothing else.
+func TestTokenIssuers(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	clock := func() time.Time { return now }
+	iss, err := issuer.New(issuer.Config{URL: "https://gatehouse.example", Now: clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bans := authn.NewBans()
+	issuers := tokenIssuers(iss, bans, clock, slog.New(slog.DiscardHandler))
+	if got := issuers(); len(got) != 0 {
+		t.Errorf("without keys: %v", got)
+	}
+	var ids []string
+	var pair [2]*ecdsa.PrivateKey
+	for i := range pair {
+		if pair[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+		id, err := jws.KeyID(pair[i].Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	if err := iss.SetKeys(issuer.Keys{Signing: pair[0], Published: []crypto.PublicKey{pair[1].Public()}}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, want ...string) {
+		t.Helper()
+		got := issuers()
+		if len(got) != 1 || got[0].URL != iss.URL() {
+			t.Fatalf("%s: %v", when, got)
+		}
+		keys, err := jws.ParseKeySet([]byte(got[0].KeySet))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var have []string
+		for _, k := range keys {
+			have = append(have, k.ID())
+		}
+		if !slices.Equal(have, want) {
+			t.Errorf("%s: keys %v, want %v", when, have, want)
+		}
+	}
+	check("at first", ids...)
+	if err := bans.Replace([]authn.Ban{{Name: "one", IssuerKey: ids[0], Until: now.Add(time.Hour)}}); err != nil {
+		t.Fatal(err)
+	}
+	check("one is banned", ids[1])
+	if err := bans.Replace([]authn.Ban{{Name: "one", IssuerKey: ids[0]}, {Name: "two", IssuerKey: ids[1]}}); err != nil {
+		t.Fatal(err)
+	}
+	check("both are banned")
+	if err := bans.Replace([]authn.Ban{{Name: "one", IssuerKey: ids[0], Until: now}}); err != nil {
+		t.Fatal(err)
+	}
+	check("the ban has ended", ids...)
 }

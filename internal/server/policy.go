@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/access/grantstatus"
+	"github.com/gatehouse-dev/gatehouse/internal/access/held"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -55,8 +56,8 @@ type beyondRBAC struct {
 	// accounts, clusterRoles and namespaces are what questions need of objects
 	// beyond the compiled policy.
 	accounts     *question.Accounts
-	clusterRoles *question.Held[*rbacv1.ClusterRole]
-	namespaces   *question.Held[*corev1.Namespace]
+	clusterRoles *held.Objects[*rbacv1.ClusterRole]
+	namespaces   *held.Objects[*corev1.Namespace]
 	log          *slog.Logger
 }
 
@@ -77,8 +78,8 @@ func newBeyondRBAC(policy *access.Policy, credentials *authn.Bans, now func() ti
 		}),
 		policies:     question.NewPolicies(),
 		accounts:     question.NewAccounts(),
-		clusterRoles: question.NewHeld[*rbacv1.ClusterRole](),
-		namespaces:   question.NewHeld[*corev1.Namespace](),
+		clusterRoles: held.New[*rbacv1.ClusterRole](),
+		namespaces:   held.New[*corev1.Namespace](),
 		log:          log,
 	}, nil
 }

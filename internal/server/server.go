@@ -193,7 +193,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
-	local, err := openLocalDecisions(ctx, o.Config, st, policy, authorizer.Ready, who.index, now, log)
+	local, err := openLocalDecisions(ctx, o.Config, st, policy, authorizer.Ready, who.index, tokenIssuers(iss, banned, now, log), now, log)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
 	"github.com/gatehouse-dev/gatehouse/internal/keys"
 	"github.com/gatehouse-dev/gatehouse/internal/kubeapi"
@@ -46,7 +47,11 @@ func (o objects) Secret(ctx context.Context, namespace, name string) (string, er
 }
 
 func (o objects) Node(ctx context.Context, name string) (string, error) {
-	return o.uid(ctx, nodes, "", name)
+	uid, err := o.uid(ctx, nodes, "", name)
+	if apierrors.IsNotFound(err) {
+		return "", fault.Wrap(fault.NotFound, err.Error(), err)
+	}
+	return uid, err
 }
 
 func (o objects) Pod(ctx context.Context, namespace, name string) (issuer.Pod, error) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/clientcmd"
 
 	auditapi "github.com/gatehouse-dev/gatehouse/api/audit/v1alpha1"
@@ -171,83 +173,72 @@ type siteCredentials struct {
 // and some that are being replaced.
 const maxSiteCredentials = 4
 
-func (s siteCredentials) issue(ctx context.Context, _ resource.Caller, site *federationapi.Site, in *federationapi.SiteCredential, dryRun bool) error {
-	cert, err := s.certificate(in.Spec.Request, in.Spec.ExpirationSeconds, func(public *ecdsa.PublicKey, validity time.Duration) (*pki.Prepared[keys.SiteCA], error) {
-		return pki.PrepareSite(site.Name, public, validity)
-	})
-	if err != nil {
-		return err
-	}
-	ca, err := s.trust.serving.BundlePEM()
-	if err != nil {
-		return err
-	}
-	id := authn.CertificateID(cert)
+func (s siteCredentials) issue(ctx context.Context, _ resource.Caller, site *federationapi.Site, in *federationapi.SiteCredential, dryRun bool) (err error) {
 	in.Name = site.Name
-	in.Status = federationapi.SiteCredentialStatus{
-		CredentialID: id, ExpirationTimestamp: metav1.NewTime(cert.NotAfter), ServingCA: ca,
-	}
-	if dryRun {
-		return nil
-	}
-	// Listed before it is handed out: the certificate opens nothing until then.
-	if err := s.frame().Modify(ctx, sites, "", "", site.Name, func(o resource.Object) error {
-		spec := &o.(*federationapi.Site).Spec
-		spec.Credentials = listed(spec.Credentials, id, in.Spec.Replace)
-		return nil
-	}); err != nil {
-		return err
-	}
-	in.Status.Certificate = pki.CertificatePEM(cert)
-	return nil
+	in.Status, err = s.certify(ctx, in.Spec, dryRun, holder{
+		kind: sites, name: site.Name, prepare: pki.PrepareSite,
+		credentials: func(o resource.Object) *[]string { return &o.(*federationapi.Site).Spec.Credentials },
+	})
+	return err
 }
 
 // issueSource does the same for an audit source.
 func (s siteCredentials) issueSource(ctx context.Context, _ resource.Caller, source *auditapi.AuditSource, in *auditapi.AuditSourceCredential, dryRun bool) error {
-	cert, err := s.certificate(in.Spec.Request, in.Spec.ExpirationSeconds, func(public *ecdsa.PublicKey, validity time.Duration) (*pki.Prepared[keys.SiteCA], error) {
-		return pki.PrepareSource(source.Name, public, validity)
+	status, err := s.certify(ctx, federationapi.SiteCredentialSpec(in.Spec), dryRun, holder{
+		kind: auditSources, name: source.Name, prepare: pki.PrepareSource,
+		credentials: func(o resource.Object) *[]string { return &o.(*auditapi.AuditSource).Spec.Credentials },
 	})
+	in.Name, in.Status = source.Name, auditapi.AuditSourceCredentialStatus(status)
+	return err
+}
+
+// holder is the object whose certificate is issued.
+type holder struct {
+	kind    schema.GroupResource
+	name    string
+	prepare func(string, crypto.PublicKey, time.Duration) (*pki.Prepared[keys.SiteCA], error)
+	// credentials is where the object lists the ids of its certificates.
+	credentials func(resource.Object) *[]string
+}
+
+// certify issues a certificate for the key of a request.
+func (s siteCredentials) certify(ctx context.Context, spec federationapi.SiteCredentialSpec, dryRun bool, to holder) (none federationapi.SiteCredentialStatus, _ error) {
+	public, err := requestedKey(spec.Request)
 	if err != nil {
-		return err
+		return none, fault.Wrap(fault.Invalid, "spec.request: "+err.Error(), err)
+	}
+	var validity time.Duration
+	if spec.ExpirationSeconds != nil {
+		validity = time.Duration(*spec.ExpirationSeconds) * time.Second
+	}
+	prepared, err := to.prepare(to.name, public, validity)
+	if err != nil {
+		return none, err
+	}
+	cert, err := s.trust.site.Issue(prepared)
+	if err != nil {
+		return none, err
 	}
 	ca, err := s.trust.serving.BundlePEM()
 	if err != nil {
-		return err
+		return none, err
 	}
-	id := authn.CertificateID(cert)
-	in.Name = source.Name
-	in.Status = auditapi.AuditSourceCredentialStatus{
-		CredentialID: id, ExpirationTimestamp: metav1.NewTime(cert.NotAfter), ServingCA: ca,
+	status := federationapi.SiteCredentialStatus{
+		CredentialID: authn.CertificateID(cert), ExpirationTimestamp: metav1.NewTime(cert.NotAfter), ServingCA: ca,
 	}
 	if dryRun {
-		return nil
+		return status, nil
 	}
-	if err := s.frame().Modify(ctx, auditSources, "", "", source.Name, func(o resource.Object) error {
-		spec := &o.(*auditapi.AuditSource).Spec
-		spec.Credentials = listed(spec.Credentials, id, in.Spec.Replace)
+	// Listed before it is handed out: the certificate opens nothing until then.
+	if err := s.frame().Modify(ctx, to.kind, "", "", to.name, func(o resource.Object) error {
+		ids := to.credentials(o)
+		*ids = listed(*ids, status.CredentialID, spec.Replace)
 		return nil
 	}); err != nil {
-		return err
+		return none, err
 	}
-	in.Status.Certificate = pki.CertificatePEM(cert)
-	return nil
-}
-
-// certificate issues for the key of a request.
-func (s siteCredentials) certificate(request []byte, seconds *int64, prepare func(*ecdsa.PublicKey, time.Duration) (*pki.Prepared[keys.SiteCA], error)) (*x509.Certificate, error) {
-	public, err := requestedKey(request)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, "spec.request: "+err.Error(), err)
-	}
-	var validity time.Duration
-	if seconds != nil {
-		validity = time.Duration(*seconds) * time.Second
-	}
-	prepared, err := prepare(public, validity)
-	if err != nil {
-		return nil, err
-	}
-	return s.trust.site.Issue(prepared)
+	status.Certificate = pki.CertificatePEM(cert)
+	return status, nil
 }
 
 // listed adds a certificate to those by which somebody is recognised.

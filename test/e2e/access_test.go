@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // unauthorized is how kubectl words a 401.
@@ -187,14 +186,14 @@ func TestServiceAccountTokens(t *testing.T) {
 		bound.shows([]string{"system:serviceaccount:tokens:runner", "authentication.kubernetes.io/pod-name"}, "auth", "whoami")
 		k.fails(1, []string{`pods "gone" not found`}, in("create", "token", "runner", "--bound-object-kind=Pod", "--bound-object-name=gone")...)
 		k.run(in("delete", "pod", "bound", "--grace-period=0", "--force")...)
-		eventually(t, 15*time.Second, "the token of a deleted pod is refused", func() bool {
+		eventually(t, commandWithin, "the token of a deleted pod is refused", func() bool {
 			got := bound.exec("", "auth", "whoami")
 			return got.Code != 0 && strings.Contains(got.Stderr, unauthorized)
 		})
 
 		// And every token of an account ends with the account.
 		k.run(in("delete", "serviceaccount", "robot")...)
-		eventually(t, 15*time.Second, "the token of a deleted account is refused", func() bool {
+		eventually(t, commandWithin, "the token of a deleted account is refused", func() bool {
 			got := robot.exec("", "auth", "whoami")
 			return got.Code != 0 && strings.Contains(got.Stderr, unauthorized)
 		})
@@ -211,7 +210,7 @@ func TestCertificateRequests(t *testing.T) {
 		k.run("certificate", "deny", "unwanted")
 		k.shows([]string{"Approved"}, "get", "csr", "wanted")
 		k.shows([]string{"Denied"}, "get", "csr", "unwanted")
-		k.run("wait", "--for=condition=Approved", "csr/wanted", "--timeout=10s")
+		k.run("wait", "--for=condition=Approved", "csr/wanted", "--timeout=60s")
 		k.shows([]string{"Name:", "wanted", "Approved", "Common Name:", "ada"}, "describe", "csr", "wanted")
 		// What was denied cannot be approved.
 		k.fails(1, []string{"Invalid", "exclu"}, "patch", "csr", "unwanted", "--subresource=approval", "--type=json",
@@ -280,7 +279,7 @@ func TestAdmissionPolicy(t *testing.T) {
 			return strings.Contains(k.exec("", red("ann")...).Stderr, "painters")
 		})
 		k.fails(1, []string{"ValidatingAdmissionPolicy 'no-red'", "denied request", "red is for painters, not for ann"}, red("ann")...)
-		k.run(red("paul")...)
+		eventually(t, commandWithin, "the painter may", func() bool { return k.exec("", red("paul")...).Code == 0 })
 		k.run("create", "configmap", "blue", "-n", "admission", "--from-literal=colour=blue", "--as=ann")
 		k.fails(1, []string{"red is for painters"}, "patch", "configmap", "blue", "-n", "admission", "-p", `{"data":{"colour":"red"}}`, "--as=ann")
 		k.failsFed(strings.ReplaceAll(strings.Split(admissionPolicy, "---")[0], "!has(object.data) ||", "nonsense((("), 1,

@@ -105,15 +105,15 @@ func TestAccessKeys(t *testing.T) {
 	// Ended: revoked for good, banned until the ban is lifted, with the account.
 	second := create("--audience", "gatehouse", "--subject", "serviceaccount/scanner")
 	gatehouse(t, 0, "keys", "revoke", "--kubeconfig", g.Kubeconfig, scan.Status.CredentialID)
-	eventually(t, effectWithin, "the key is revoked", func() bool { return !signsIn(scan.Status.Secret) })
+	promptly(t, effectWithin, "the key is revoked", func() bool { return !signsIn(scan.Status.Secret) })
 	k.fails(1, []string{"stays so"}, "patch", "accesskey", "scan", "-n", "keys", "--type=merge", "-p", `{"spec":{"revoked":false}}`)
 	k.fails(1, []string{"another key"}, "patch", "accesskey", "scan", "-n", "keys", "--type=merge", "-p", `{"spec":{"audience":"keystone"}}`)
 	ban := revoke(t, g, "credential", second.Status.CredentialID)
-	eventually(t, effectWithin, "the key is banned", func() bool { return !signsIn(second.Status.Secret) })
+	promptly(t, effectWithin, "the key is banned", func() bool { return !signsIn(second.Status.Secret) })
 	k.run("delete", "ban", ban)
-	eventually(t, effectWithin, "the ban is lifted", func() bool { return signsIn(second.Status.Secret) })
+	promptly(t, effectWithin, "the ban is lifted", func() bool { return signsIn(second.Status.Secret) })
 	k.run("delete", "serviceaccount", "scanner", "-n", "keys")
-	eventually(t, effectWithin, "the key ends with its account", func() bool { return !signsIn(second.Status.Secret) })
+	promptly(t, effectWithin, "the key ends with its account", func() bool { return !signsIn(second.Status.Secret) })
 	if got := gatehouse(t, 0, "keys", "reach", "--kubeconfig", g.Kubeconfig, "-n", "keys", second.Metadata.Name).Stdout; !strings.Contains(got, "deleted") {
 		t.Errorf("reach of an ended key: %s", got)
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type writer struct {
 	namespace string
 	acked     map[string]int // object → the last acknowledged value
 	sent      map[string]int // object → the last value sent
+	answers   atomic.Int64   // how many writes were acknowledged
 }
 
 // work writes until the server is gone.
@@ -59,6 +61,7 @@ func (w *writer) work(c client) {
 			return
 		}
 		w.acked[name] = value
+		w.answers.Add(1)
 	}
 }
 
@@ -120,10 +123,18 @@ func TestCrash(t *testing.T) {
 	began := time.Now()
 	for round := 0; round < crashRounds || time.Since(began) < *soak; round++ {
 		var working sync.WaitGroup
+		answers := func() (sum int64) {
+			for _, w := range writers {
+				sum += w.answers.Load()
+			}
+			return sum
+		}
+		before := answers()
 		for _, w := range writers {
 			c := adminClient(t, g)
 			working.Go(func() { w.work(c) })
 		}
+		eventually(t, commandWithin, "there is something to lose", func() bool { return answers() > before })
 		time.Sleep(time.Second + rand.N(time.Second)) // the moment of the crash is the point
 		g.Kill()
 		working.Wait()
@@ -242,7 +253,7 @@ func TestNamespaceDeletion(t *testing.T) {
 		return k.run(in("get", "secrets,roles,rolebindings,pods", "-o", "name")...) == ""
 	})
 	k.run(in("patch", "configmap", "c", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)...)
-	k.run("wait", "--for=delete", "namespace/doomed", "--timeout=30s")
+	k.run("wait", "--for=delete", "namespace/doomed", "--timeout=60s")
 	k.namespace("doomed")
 	for _, kind := range []string{"configmaps", "secrets", "serviceaccounts", "roles", "rolebindings", "pods"} {
 		// Every namespace has its default account and the authority to trust.

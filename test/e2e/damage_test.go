@@ -184,7 +184,7 @@ func TestDamage(t *testing.T) {
 		etcd.Kill()
 		began := time.Now()
 		refusesToStart(t, []string{"etcd", strings.TrimPrefix(etcd.URL, "https://")}, "--config", config, "--data-dir", filepath.Join(t.TempDir(), "data"))
-		if took := time.Since(began); took > 30*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("it took %v to notice", took)
 		}
 	})

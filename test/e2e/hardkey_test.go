@@ -98,7 +98,12 @@ func swTPM(t *testing.T, dir string) (socket string) {
 			t.Logf("--- swtpm ---\n%s", p.Log())
 		}
 	})
-	eventually(t, commandWithin, "the TPM listens", func() bool { _, err := os.Stat(socket); return err == nil })
+	// The file is there a moment before anybody listens, and a call to try it
+	// would be the one that swtpm takes.
+	eventually(t, commandWithin, "the TPM listens", func() bool {
+		_, listens := listeners(t)[socket]
+		return listens
+	})
 	return socket
 }
 
@@ -239,8 +244,8 @@ func TestKeysInHardware(t *testing.T) {
 
 			// What the key gives ends as with any other credential.
 			gatehouse(t, 0, "revoke", "subject", "user/"+user, "--reason", "lost", "--kubeconfig", g.Kubeconfig)
-			eventually(t, effectWithin, "the ban", func() bool { return through.exec("", "get", "configmaps").Code != 0 })
-			if code, err := proxy.Stop(10 * time.Second); err != nil || code != 0 {
+			promptly(t, effectWithin, "the ban", func() bool { return through.exec("", "get", "configmaps").Code != 0 })
+			if code, err := proxy.Stop(commandWithin); err != nil || code != 0 {
 				t.Errorf("end: %d %v", code, err)
 			}
 			if _, err := os.Stat(config); err == nil {
@@ -305,7 +310,7 @@ func TestCertificateLogin(t *testing.T) {
 		}
 	}
 	// By rule only for whom policy says so; others wait for somebody.
-	login(1, "nobody approved", "--certificate", certificate, "--key", key, "--lifetime", "10m", "--login-timeout", "1s")
+	login(1, "nobody approved", "--certificate", certificate, "--key", key, "--lifetime", "10m", "--login-timeout", "3s")
 	k.run("create", "clusterrole", "certificate-login-self", "--verb=create", "--resource=certificatesigningrequests.certificates.k8s.io/selfclient")
 	k.run("create", "clusterrolebinding", "certificate-login-self", "--clusterrole=certificate-login-self", "--user=eve")
 	eventually(t, commandWithin, "the right", func() bool {
@@ -331,7 +336,7 @@ func TestCertificateLogin(t *testing.T) {
 	// A ban on the long-lived one ends what was given for it, and lifting it does
 	// the reverse.
 	banned := strings.TrimSpace(gatehouse(t, 0, "revoke", "credential", "X509SHA256="+fingerprint(block.Bytes), "--reason", "copied", "--kubeconfig", g.Kubeconfig).Stdout)
-	eventually(t, effectWithin, "the ban on what it was given for", func() bool { return eve.exec("", "auth", "whoami").Code != 0 })
+	promptly(t, effectWithin, "the ban on what it was given for", func() bool { return eve.exec("", "auth", "whoami").Code != 0 })
 	k.run("delete", "ban", banned)
 	eventually(t, commandWithin, "the end of the ban", func() bool { return eve.exec("", "auth", "whoami").Code == 0 })
 
@@ -342,7 +347,7 @@ func TestCertificateLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	login(1, "nobody approved", "--certificate", short, "--key", shortKey, "--lifetime", "10m", "--login-timeout", "1s")
+	login(1, "nobody approved", "--certificate", short, "--key", shortKey, "--lifetime", "10m", "--login-timeout", "3s")
 	// Its request stays for as long as it is good: without it a ban would not
 	// reach it, and it would be a way to another.
 	requests := k.run("get", "csr", "-o", `jsonpath={range .items[?(@.spec.username=="eve")]}{.metadata.name}={.status.conditions[0].reason} {end}`)

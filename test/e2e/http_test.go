@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // A client sends requests that kubectl would not.
@@ -54,7 +53,7 @@ func newClient(t *testing.T, base string, config *tls.Config) client {
 	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: config}
 	t.Cleanup(transport.CloseIdleConnections)
 	return client{t: t, base: base, http: &http.Client{
-		Timeout:   30 * time.Second,
+		Timeout:   commandWithin,
 		Transport: transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse

@@ -28,7 +28,7 @@ func TestConstrainedImpersonation(t *testing.T) {
 	k.run("create", "rolebinding", "helper-as-ida", "-n", ns, "--role=as-ida", "--serviceaccount="+ns+":helper")
 	helper := withToken(t, g, strings.TrimSpace(k.run("create", "token", "helper", "-n", ns)))
 	works := func() bool { return helper.exec("", "get", "pods", "-n", ns, "--as=ida").Code == 0 }
-	eventually(t, effectWithin, "helper lists pods as ida", works)
+	promptly(t, effectWithin, "helper lists pods as ida", works)
 	for _, refused := range [][]string{
 		{"get", "secrets", "-n", ns, "--as=ida"}, {"delete", "pod", "x", "-n", ns, "--as=ida"}, {"get", "pods", "-n", "default", "--as=ida"},
 		{"get", "pods", "-n", ns, "--as=olga"}, {"get", "pods", "-n", ns, "--as=ida", "--as-group=system:masters"}, {"get", "pods", "-n", ns, "--as=system:site:edge"},
@@ -54,8 +54,8 @@ func TestConstrainedImpersonation(t *testing.T) {
 	// A ban of either ends it.
 	for _, who := range []string{"user/ida", "serviceaccount/" + ns + "/helper"} {
 		ban := revoke(t, g, "subject", who)
-		eventually(t, effectWithin, who+" is banned", func() bool { return !works() })
+		promptly(t, effectWithin, who+" is banned", func() bool { return !works() })
 		k.run("delete", "ban", ban)
-		eventually(t, effectWithin, who+" is not banned any more", works)
+		promptly(t, effectWithin, who+" is not banned any more", works)
 	}
 }

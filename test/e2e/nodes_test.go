@@ -342,7 +342,7 @@ spec:
 		masters, _ := nodeRequest(t, "masters", kubeletSigner, "worker-1", "system:nodes", "system:masters")
 		admin.feed(masters, "create", "-f", "-")
 		admin.run("certificate", "approve", "masters")
-		admin.run("wait", "--for=condition=Failed", "csr/masters", "--timeout=10s")
+		admin.run("wait", "--for=condition=Failed", "csr/masters", "--timeout=60s")
 		admin.shows([]string{"organizations must be exactly"}, "get", "csr", "masters", "-o", "yaml")
 	})
 
@@ -360,7 +360,7 @@ spec:
 		at := time.Now()
 		select {
 		case <-w.Done():
-		case <-time.After(10 * time.Second):
+		case <-time.After(commandWithin):
 			t.Fatal("the watch outlives the pod")
 		}
 		t.Logf("the watch ended %v after the pod", time.Since(at).Round(time.Millisecond))

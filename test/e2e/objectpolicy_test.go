@@ -43,7 +43,7 @@ spec:
 	pod := func(name, labels string) string {
 		return `{apiVersion: v1, kind: Pod, metadata: {name: ` + name + `, namespace: ` + ns + `, labels: {` + labels + `}}, spec: {containers: [{name: c, image: i}]}}`
 	}
-	eventually(t, effectWithin, "the policies count", func() bool {
+	promptly(t, effectWithin, "the policies count", func() bool {
 		return k.exec("", "create", "configmap", "oscar-first", "-n", ns, "--as=oscar").Code == 0 &&
 			k.exec(pod("refused", "x: blue"), "create", "--dry-run=server", "-f", "-", "--as=oscar").Code != 0
 	})

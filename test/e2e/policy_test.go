@@ -74,7 +74,7 @@ func TestBannedToken(t *testing.T) {
 	}
 
 	name := revoke(t, g, "credential", credentialID(t, stolen))
-	took := eventually(t, effectWithin, "the stolen token is refused", func() bool {
+	took := promptly(t, effectWithin, "the stolen token is refused", func() bool {
 		return thief.lists("banned-token") == http.StatusUnauthorized
 	})
 	t.Logf("refused %v after the command returned", took.Round(time.Millisecond))
@@ -83,7 +83,7 @@ func TestBannedToken(t *testing.T) {
 	}
 	withToken(t, g, stolen).fails(1, []string{unauthorized}, "get", "configmaps", "-n", "banned-token")
 	// kubectl ends its watch when the server does.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
 	defer cancel()
 	if _, err := watches["thief"].Wait(ctx); err != nil {
 		t.Errorf("the watch of the banned token stands open: %v", err)
@@ -99,12 +99,26 @@ func TestBannedToken(t *testing.T) {
 	// Lifted, the token is good again.
 	k.shows([]string{name, "JTI=", "lifted"}, "get", "bans")
 	k.run("delete", "ban", name)
-	eventually(t, effectWithin, "the token is good again", func() bool { return thief.lists("banned-token") == http.StatusOK })
+	promptly(t, effectWithin, "the token is good again", func() bool { return thief.lists("banned-token") == http.StatusOK })
 
-	// A ban ends by itself.
-	revoke(t, g, "credential", credentialID(t, stolen), "--until", "2s")
-	eventually(t, effectWithin, "the token is refused again", func() bool { return thief.lists("banned-token") == http.StatusUnauthorized })
-	eventually(t, 4*time.Second, "the ban ends", func() bool { return thief.lists("banned-token") == http.StatusOK })
+	// A ban ends by itself. One that was over before anybody looked, on a
+	// machine that is busy, shows nothing: the next is longer.
+	for life := 2 * time.Second; ; life *= 2 {
+		name := revoke(t, g, "credential", credentialID(t, stolen), "--until", life.String())
+		end := time.Now().Add(life)
+		refused := false
+		for !refused && time.Now().Before(end) {
+			refused = thief.lists("banned-token") == http.StatusUnauthorized
+		}
+		if refused {
+			promptlyAfter(t, end, effectWithin, "the ban ends", func() bool { return thief.lists("banned-token") == http.StatusOK })
+			break
+		}
+		if life > time.Minute {
+			t.Fatalf("a ban of %v never counts", life)
+		}
+		k.run("delete", "ban", name, "--ignore-not-found")
+	}
 }
 
 // Watches end with the right they rest on.
@@ -128,11 +142,12 @@ func TestWatchEndsWithItsRight(t *testing.T) {
 	case <-time.After(2 * time.Second):
 	}
 	k.run("delete", "rolebinding", "robot", "-n", "watch-ends")
-	lost := time.Now()
+	lost, busiest := time.Now(), crowd()
 	at := <-ended
+	busiest = max(busiest, crowd())
 	t.Logf("the watch ended %v after the right was taken away", at.Sub(lost).Round(time.Millisecond))
-	if at.Sub(lost) > effectWithin {
-		t.Errorf("the watch stood open for %v", at.Sub(lost))
+	if allowed := time.Duration(float64(effectWithin) * busiest); at.Sub(lost) > allowed {
+		t.Errorf("the watch stood open for %v, allowed %v", at.Sub(lost), allowed)
 	}
 }
 
@@ -178,7 +193,7 @@ spec:
 	if got := command(t, g.Kubeconfig, "revoke", "subject", "group/system:masters", "--reason", "story"); got.Code != 0 {
 		t.Fatalf("revoke: %v", got)
 	}
-	eventually(t, effectWithin, "the administrators are refused", func() bool {
+	promptly(t, effectWithin, "the administrators are refused", func() bool {
 		return k.exec("", "get", "namespaces").Code != 0
 	})
 	k.fails(1, []string{unauthorized}, "get", "namespaces")
@@ -225,7 +240,7 @@ func TestBannedSubjectIsNotImpersonated(t *testing.T) {
 	k.run("create", "rolebinding", "mallory", "-n", "banned-as", "--clusterrole=view", "--user=mallory")
 	k.can(true, "get", "configmaps", "-n", "banned-as", "--as=mallory")
 	name := revoke(t, g, "subject", "user/mallory")
-	eventually(t, effectWithin, "mallory is refused", func() bool {
+	promptly(t, effectWithin, "mallory is refused", func() bool {
 		return k.exec("", "get", "configmaps", "-n", "banned-as", "--as=mallory").Code == 1
 	})
 	k.fails(1, []string{"Forbidden", name, "story"}, "get", "configmaps", "-n", "banned-as", "--as=mallory")
@@ -271,7 +286,7 @@ func TestBanAtSite(t *testing.T) {
 		return thief.lists("at-site") == http.StatusOK && owner.lists("at-site") == http.StatusOK
 	})
 	name := revoke(t, g, "credential", credentialID(t, stolen))
-	took := eventually(t, effectWithin, "the cluster refuses the stolen token", func() bool {
+	took := promptly(t, effectWithin, "the cluster refuses the stolen token", func() bool {
 		code := thief.lists("at-site")
 		return code == http.StatusForbidden || code == http.StatusUnauthorized
 	})
@@ -279,14 +294,14 @@ func TestBanAtSite(t *testing.T) {
 	if code := owner.lists("at-site"); code != http.StatusOK {
 		t.Errorf("the other token in the cluster: %d", code)
 	}
-	eventually(t, 10*time.Second, "the site acknowledged", func() bool {
+	eventually(t, commandWithin, "the site acknowledged", func() bool {
 		return k.run("get", "ban", name, "-o", `jsonpath={.status.sites[?(@.name=="ban-site")].acknowledged}`) != ""
 	})
 	k.shows([]string{"SiteMastersNeverAsk", "OpenStreamsLiveOn", "OpenWithoutControlPlane"}, "get", "ban", name, "-o", "yaml")
 
 	// A token ends with its account, though the cluster remembers it.
 	k.run("delete", "serviceaccount", "robot", "-n", "at-site")
-	eventually(t, effectWithin, "the token of a deleted account is refused", func() bool {
+	promptly(t, effectWithin, "the token of a deleted account is refused", func() bool {
 		code := owner.lists("at-site")
 		return code == http.StatusForbidden || code == http.StatusUnauthorized
 	})
@@ -320,7 +335,7 @@ spec:
   labelSelector: [{key: team, operator: In, values: [a]}]
 `, "apply", "-f", "-")
 	as := "--as=tina"
-	eventually(t, effectWithin, "the policy counts", func() bool {
+	promptly(t, effectWithin, "the policy counts", func() bool {
 		return k.exec("", "get", "secrets", "-n", "selectors", "-l", "team=a", as).Code == 0
 	})
 	k.shows([]string{"ours"}, "get", "secrets", "-n", "selectors", "-l", "team=a", as)
@@ -350,8 +365,11 @@ spec:
   labelSelector: [{key: team, operator: In, values: [a]}]
 `, "apply", "-f", "-")
 	k.run("create", "rolebinding", "tom", "-n", "selectors", "--clusterrole=view", "--user=tom")
-	eventually(t, effectWithin, "the grant counts", func() bool {
+	promptly(t, effectWithin, "the grant counts", func() bool {
 		return k.exec("", "get", "configmaps", "-n", "selectors", "-l", "team=b", "--as=tom").Code == 0
+	})
+	eventually(t, commandWithin, "the deny counts", func() bool {
+		return strings.Contains(k.exec("", "get", "configmaps", "-n", "selectors", "--as=tom").Stderr, "not-team-a")
 	})
 	k.fails(1, []string{"Forbidden", "not-team-a"}, "get", "configmaps", "-n", "selectors", "--as=tom")
 	k.fails(1, []string{"Forbidden", "not-team-a"}, "get", "configmaps", "-n", "selectors", "-l", "team=a", "--as=tom")
@@ -534,7 +552,7 @@ spec:
 		return fmt.Sprintf("%d %s", code, answer)
 	}
 	const question = `{"subject":{"type":"user","id":"zoe"},"action":{"name":"view"},"resource":{"type":"record","id":"101"}}`
-	eventually(t, effectWithin, "the policy counts", func() bool {
+	promptly(t, effectWithin, "the policy counts", func() bool {
 		return strings.Contains(post("/access/v1/evaluation", question), `"decision":true`)
 	})
 	for _, tc := range []struct{ path, body, want string }{

@@ -96,9 +96,7 @@ func TestIdentityProviders(t *testing.T) {
 	writeFile := func(p *idp) {
 		t.Helper()
 		text := fmt.Sprintf(`{"apiVersion":"apiserver.config.k8s.io/v1","kind":"AuthenticationConfiguration","jwt":[{"issuer":{"url":%q,"audiences":["gatehouse"],"certificateAuthority":%q},"claimMappings":{"username":{"claim":"sub","prefix":"static:"}}}]}`, p.server.URL, p.ca())
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		replaceFile(t, file, text)
 	}
 	writeFile(static)
 	config := filepath.Join(dir, "gatehouse.yaml")
@@ -119,7 +117,7 @@ func TestIdentityProviders(t *testing.T) {
 	is := func(what string, p *idp, want string) {
 		t.Helper()
 		last := ""
-		eventually(t, 10*time.Second, what+" is "+want, func() bool { last = name(p, nil); return last == want })
+		eventually(t, commandWithin, what+" is "+want, func() bool { last = name(p, nil); return last == want })
 	}
 	is("the file's issuer", static, "static:jane[system:authenticated]")
 	is("an unknown issuer", staff, "401")
@@ -178,7 +176,7 @@ func TestIdentityProviders(t *testing.T) {
 		t.Fatalf("before the end: %d", code)
 	}
 	k.run("delete", "idp", "staff")
-	eventually(t, effectWithin*5, "a token that was used ends with its provider", func() bool {
+	promptly(t, effectWithin*5, "a token that was used ends with its provider", func() bool {
 		_, code := anybody.whoami(bearerOf(token))
 		return code == http.StatusUnauthorized
 	})

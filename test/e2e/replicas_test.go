@@ -63,16 +63,16 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 		t.Fatalf("a token of the first replica at the second: %d", got)
 	}
 	here.run("create", "rolebinding", "robot-reads", "-n", "lab", "--clusterrole=view", "--serviceaccount=lab:robot")
-	eventually(t, effectWithin, "the grant counts on the other replica", func() bool { return c.lists("lab") == http.StatusOK })
+	promptly(t, effectWithin, "the grant counts on the other replica", func() bool { return c.lists("lab") == http.StatusOK })
 	there.run("delete", "rolebinding", "robot-reads", "-n", "lab")
 	c = tokenClient(t, first, token)
-	eventually(t, effectWithin, "the revocation counts on the other replica", func() bool { return c.lists("lab") == http.StatusForbidden })
+	promptly(t, effectWithin, "the revocation counts on the other replica", func() bool { return c.lists("lab") == http.StatusForbidden })
 
 	// Without a word from etcd no replica decides.
 	if err := syscall.Kill(store.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	took := eventually(t, noticesWithin, "decisions are refused while etcd is silent", func() bool { return c.lists("lab") == http.StatusServiceUnavailable })
+	took := promptly(t, noticesWithin, "decisions are refused while etcd is silent", func() bool { return c.lists("lab") == http.StatusServiceUnavailable })
 	// It is not ready, but it lives: starting it anew would not help.
 	probe := bareClient(t, first)
 	if code, body := probe.send(http.MethodGet, "/readyz", nil, nil); code < 500 {
@@ -87,7 +87,7 @@ func TestReplicasOnAnExternalEtcd(t *testing.T) {
 	if err := syscall.Kill(store.PID(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	back := eventually(t, noticesWithin, "decisions go on once etcd is back", func() bool { return c.lists("lab") == http.StatusForbidden })
+	back := eventually(t, commandWithin, "decisions go on once etcd is back", func() bool { return c.lists("lab") == http.StatusForbidden })
 
 	t.Logf("refused %v after etcd fell silent, deciding %v after it came back", took.Round(time.Millisecond), back.Round(time.Millisecond))
 

@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -144,7 +146,8 @@ func senderDropped(t *testing.T, cluster *harness.Cluster) int {
 	return int(total)
 }
 
-// eventIDs reads events, one a line, and counts each audit id with its stage.
+// eventIDs reads events, one a line, and counts each audit id with its stage. A
+// last line without its end is being written.
 func eventIDs(t *testing.T, path string) map[string]int {
 	t.Helper()
 	f, err := os.Open(path)
@@ -153,19 +156,20 @@ func eventIDs(t *testing.T, path string) map[string]int {
 	}
 	defer f.Close()
 	ids := map[string]int{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	for lines := bufio.NewReaderSize(f, 1<<20); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return ids
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		var e struct{ AuditID, Stage string }
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.AuditID == "" {
-			t.Fatalf("%s: %v: %s", path, err, lines.Bytes())
+		if err := json.Unmarshal(line, &e); err != nil || e.AuditID == "" {
+			t.Fatalf("%s: %v: %s", path, err, line)
 		}
 		ids[e.AuditID+"/"+e.Stage]++
 	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return ids
 }
 
 // recordFile writes the matching events of a record to a file, since they may

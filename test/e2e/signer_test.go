@@ -55,8 +55,7 @@ func TestSiteTokensSignedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Paths of unix sockets are short.
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(shortDir(t), "s")
 	edge, err := harness.Start("gatehouse-edge", filepath.Join(filepath.Dir(bin), "gatehouse-edge"), nil,
 		"signer", "--socket", socket, "--server", g.URL, "--site", "signed", "--dir", dir, "--refresh", "1s")
 	if err != nil {

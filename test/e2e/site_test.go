@@ -13,9 +13,6 @@ import (
 	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
 
-// effectWithin is how soon a change of policy counts in a connected cluster.
-const effectWithin = time.Second
-
 // connect registers a cluster and returns the folder with its files and the
 // flags that its kube-apiserver needs.
 func connect(t *testing.T, g *harness.Gatehouse, name string, args ...string) (dir string, flags []string) {
@@ -71,7 +68,7 @@ func TestConnectedCluster(t *testing.T) {
 	// A binding in the control plane counts in the cluster, within a second.
 	c := tokenClient(t, cluster, token)
 	here.run("create", "rolebinding", "robot-reads", "-n", "lab", "--clusterrole=view", "--serviceaccount=lab:robot")
-	took := eventually(t, effectWithin, "the grant counts in the cluster", func() bool {
+	took := promptly(t, effectWithin, "the grant counts in the cluster", func() bool {
 		return c.lists("lab") == http.StatusOK
 	})
 	t.Logf("allowed %v after kubectl created the binding", took.Round(time.Millisecond))
@@ -83,7 +80,7 @@ func TestConnectedCluster(t *testing.T) {
 
 	// Taken back, it ends within a second as well.
 	here.run("delete", "rolebinding", "robot-reads", "-n", "lab")
-	eventually(t, effectWithin, "the grant ends in the cluster", func() bool {
+	promptly(t, effectWithin, "the grant ends in the cluster", func() bool {
 		return c.lists("lab") == http.StatusForbidden
 	})
 
@@ -92,7 +89,7 @@ func TestConnectedCluster(t *testing.T) {
 	there.shows([]string{"plans"}, "get", "configmaps", "-n", "lab", "--as=olga")
 
 	// The record holds the decision with its reason, and the cluster's event.
-	eventually(t, 20*time.Second, "the cluster's event arrives in the record", func() bool {
+	eventually(t, commandWithin, "the cluster's event arrives in the record", func() bool {
 		events := record(t, g)
 		return events.has(func(e event) bool {
 			return e.RequestURI == "/api/v1/namespaces/lab/configmaps" && e.User.Username == "gatehouse:system:serviceaccount:lab:robot" && e.ResponseStatus.Code == 200

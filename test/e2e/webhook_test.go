@@ -153,7 +153,7 @@ webhooks:
   objectSelector: {matchLabels: {hook: %s}}
   failurePolicy: Fail
   sideEffects: None
-  timeoutSeconds: 5
+  timeoutSeconds: 30
   admissionReviewVersions: [v1]
 `, name, name, h.server.URL+"/check", ca, name), "create", "-f", "-")
 	}
@@ -210,7 +210,7 @@ webhooks:
 
 	// A ban reaches the webhook, which asks about every call.
 	revoke(t, g, "subject", "serviceaccount/hooks/kube-apiserver")
-	eventually(t, effectWithin, "the banned account is refused", func() bool { return ask("good").Code != 0 })
+	promptly(t, effectWithin, "the banned account is refused", func() bool { return ask("good").Code != 0 })
 }
 
 func keySetAt(t *testing.T, c client) jose.JSONWebKeySet {

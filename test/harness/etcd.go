@@ -42,6 +42,10 @@ func StartEtcd(ctx context.Context, dir string) (*Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Built before the time of the start begins.
+	if _, err := Upstream(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, readyWithin)
 	defer cancel()
 	err = onFreePort(func(address string) error {

@@ -2,9 +2,11 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -21,7 +23,7 @@ func startShell(t *testing.T, script string) *Process {
 
 func TestWaitLine(t *testing.T) {
 	t.Parallel()
-	p := startShell(t, "echo noise; echo 'ready https://x'; exec cat /dev/zero >/dev/null")
+	p := startShell(t, "echo noise; echo 'ready https://x'; exec sleep 600")
 	line, err := p.WaitLine(t.Context(), "ready ")
 	if err != nil || line != "ready https://x" {
 		t.Errorf("got %q, %v", line, err)
@@ -45,7 +47,7 @@ func TestWaitLineOfOneThatEnds(t *testing.T) {
 
 func TestWaitLineHasADeadline(t *testing.T) {
 	t.Parallel()
-	p := startShell(t, "exec cat /dev/zero >/dev/null")
+	p := startShell(t, "exec sleep 600")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := p.WaitLine(ctx, "ready "); err == nil {
@@ -122,5 +124,28 @@ func TestStockCluster(t *testing.T) {
 	got, err := kubectl.Run(t.Context(), "", "version", "-o", "json")
 	if err != nil || got.Code != 0 || strings.Count(got.Stdout, `"gitVersion": "v1.36.3"`) != 2 {
 		t.Errorf("%v\n%v", err, got)
+	}
+}
+
+// A port is given out once, and not to connections that go out.
+func TestPortsAreReserved(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for range 50 {
+		address, err := FreeAddress()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[address] {
+			t.Errorf("%s was given out twice", address)
+		}
+		seen[address] = true
+		var port int
+		if _, err := fmt.Sscanf(address, "127.0.0.1:%d", &port); err != nil || port < firstPort || port >= lastPort {
+			t.Errorf("address %q: %v", address, err)
+		}
+		if _, err := reserve(port); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("port %d is reserved twice: %v", port, err)
+		}
 	}
 }

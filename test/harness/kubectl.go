@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Result is what a program that ran to its end left behind.
@@ -65,8 +66,11 @@ func (k *Kubectl) Start(args ...string) (*Process, error) {
 }
 
 func runToEnd(ctx context.Context, path string, env []string, stdin string, args ...string) (Result, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = env
+	cmd.WaitDelay = 10 * time.Second // a plugin that it started may hold its output open
 	cmd.Stdin = strings.NewReader(stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

@@ -15,6 +15,10 @@ import (
 	"time"
 )
 
+// waitWithin ends a wait whose caller set no end, so that a program that hangs
+// fails its test with what it printed last and not all tests at their timeout.
+const waitWithin = 5 * time.Minute
+
 // keepLines bounds what is kept of a program's output.
 const keepLines = 4000
 
@@ -114,9 +118,19 @@ func (p *Process) tail() string {
 	return fmt.Sprintf("\n--- last lines of %s ---\n%s\n---", p.name, strings.Join(lines, "\n"))
 }
 
+// bounded is ctx with a deadline.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, waitWithin)
+}
+
 // WaitLine returns the first line that begins with prefix. It fails when the
-// program ends first or ctx does.
+// program ends first or ctx does, or after five minutes.
 func (p *Process) WaitLine(ctx context.Context, prefix string) (string, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	seen := 0 // lines looked at, counting those forgotten
 	for {
 		p.mu.Lock()
@@ -143,8 +157,11 @@ func (p *Process) WaitLine(ctx context.Context, prefix string) (string, error) {
 	}
 }
 
-// Wait returns the exit code, -1 for a program that a signal ended.
+// Wait returns the exit code, -1 for a program that a signal ended. It fails
+// when ctx ends first, or after five minutes.
 func (p *Process) Wait(ctx context.Context) (int, error) {
+	ctx, cancel := bounded(ctx)
+	defer cancel()
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode(), nil

@@ -9,7 +9,6 @@ package grantstatus
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +19,7 @@ import (
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/held"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 )
 
@@ -44,8 +44,8 @@ type Config struct {
 // Tracker holds the objects. It is safe for concurrent use.
 type Tracker struct {
 	Config
-	Policies    *Held[*accessv1alpha1.AccessPolicy]
-	Delegations *Held[*accessv1alpha1.Delegation]
+	Policies    *held.Objects[*accessv1alpha1.AccessPolicy]
+	Delegations *held.Objects[*accessv1alpha1.Delegation]
 
 	mu     sync.Mutex // guards the rest; held by Take
 	number uint64
@@ -55,50 +55,7 @@ type Tracker struct {
 
 // New returns a tracker of nothing.
 func New(c Config) *Tracker {
-	return &Tracker{Config: c, Policies: newHeld[*accessv1alpha1.AccessPolicy](), Delegations: newHeld[*accessv1alpha1.Delegation]()}
-}
-
-// Held are objects by name, as a feed of the watch.
-type Held[T metav1.Object] struct {
-	mu   sync.Mutex // guards held
-	held map[string]T
-}
-
-func newHeld[T metav1.Object]() *Held[T] { return &Held[T]{held: map[string]T{}} }
-
-// Replace sets all objects.
-func (h *Held[T]) Replace(all []T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	clear(h.held)
-	for _, o := range all {
-		h.held[o.GetName()] = o
-	}
-}
-
-// Put adds or changes an object.
-func (h *Held[T]) Put(o T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.held[o.GetName()] = o
-}
-
-// Delete removes an object.
-func (h *Held[T]) Delete(o T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.held, o.GetName())
-}
-
-func (h *Held[T]) all() []T {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	out := make([]T, 0, len(h.held))
-	for _, o := range h.held {
-		out = append(out, o)
-	}
-	slices.SortFunc(out, func(a, b T) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return out
+	return &Tracker{Config: c, Policies: held.New[*accessv1alpha1.AccessPolicy](), Delegations: held.New[*accessv1alpha1.Delegation]()}
 }
 
 // Changes are statuses to write, by the name of the object.
@@ -121,7 +78,7 @@ func (t *Tracker) Take() Changes {
 		return out
 	}
 	t.number, t.next, t.left = snapshot.Number(), time.Time{}, false
-	for _, p := range t.Policies.all() {
+	for _, p := range t.Policies.Sorted() {
 		t.until(p.Spec.NotBefore, now)
 		t.until(p.Spec.NotAfter, now)
 		status := *p.Status.DeepCopy()
@@ -130,7 +87,7 @@ func (t *Tracker) Take() Changes {
 			out.Policies[p.Name] = status
 		}
 	}
-	for _, d := range t.Delegations.all() {
+	for _, d := range t.Delegations.Sorted() {
 		t.until(d.Spec.NotBefore, now)
 		t.until(&d.Spec.NotAfter, now)
 		status := *d.Status.DeepCopy()

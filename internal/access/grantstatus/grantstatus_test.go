@@ -54,7 +54,7 @@ func (w *world) settle(t *testing.T) Changes {
 	t.Helper()
 	c := w.Take()
 	for name, s := range c.Policies {
-		for _, p := range w.Policies.all() {
+		for _, p := range w.Policies.Sorted() {
 			if p.Name == name {
 				p = p.DeepCopy()
 				p.Status = s
@@ -63,7 +63,7 @@ func (w *world) settle(t *testing.T) Changes {
 		}
 	}
 	for name, s := range c.Delegations {
-		for _, d := range w.Delegations.all() {
+		for _, d := range w.Delegations.Sorted() {
 			if d.Name == name {
 				d = d.DeepCopy()
 				d.Status = s

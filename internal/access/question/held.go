@@ -7,81 +7,24 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/internal/access/held"
 )
 
-// Held holds the objects of one kind of cluster scope by name, as a feed of the
-// watch. It is safe for concurrent use; objects are shared and must not change.
-type Held[T metav1.Object] struct {
-	mu   sync.RWMutex // guards held
-	held map[string]T
-}
-
-// NewHeld returns an empty list.
-func NewHeld[T metav1.Object]() *Held[T] { return &Held[T]{held: map[string]T{}} }
-
-// Replace sets all objects.
-func (h *Held[T]) Replace(all []T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	clear(h.held)
-	for _, one := range all {
-		h.held[one.GetName()] = one
-	}
-}
-
-// Put adds or changes an object.
-func (h *Held[T]) Put(one T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.held[one.GetName()] = one
-}
-
-// Delete removes an object.
-func (h *Held[T]) Delete(one T) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.held, one.GetName())
-}
-
-// all returns a copy of the list.
-func (h *Held[T]) all() map[string]T {
-	if h == nil {
-		return map[string]T{}
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return maps.Clone(h.held)
-}
-
-func (h *Held[T]) get(name string) (T, bool) {
-	if h == nil {
-		var none T
-		return none, false
-	}
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	one, ok := h.held[name]
-	return one, ok
-}
-
 // Policies are the access policies.
-type Policies = Held[*accessv1alpha1.AccessPolicy]
+type Policies = held.Objects[*accessv1alpha1.AccessPolicy]
 
 // NewPolicies returns an empty list.
-func NewPolicies() *Policies { return NewHeld[*accessv1alpha1.AccessPolicy]() }
+func NewPolicies() *Policies { return held.New[*accessv1alpha1.AccessPolicy]() }
 
 // allowing returns the policies that allow, by name.
 func allowing(p *Policies) []*accessv1alpha1.AccessPolicy {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
 	var out []*accessv1alpha1.AccessPolicy
-	for _, name := range slices.Sorted(maps.Keys(p.held)) {
-		if p.held[name].Spec.Effect == accessv1alpha1.EffectAllow {
-			out = append(out, p.held[name])
+	for _, one := range p.Sorted() {
+		if one.Spec.Effect == accessv1alpha1.EffectAllow {
+			out = append(out, one)
 		}
 	}
 	return out
@@ -157,5 +100,5 @@ func (a *Accounts) members(group string) (list []authz.Subject, known bool) {
 
 // AccessPolicy returns a policy as it is written.
 func (a Asker) AccessPolicy(name string) (*accessv1alpha1.AccessPolicy, bool) {
-	return a.Policies.get(name)
+	return a.Policies.Get(name)
 }

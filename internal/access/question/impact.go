@@ -79,12 +79,12 @@ func (a Asker) Impact(ctx context.Context, changes []access.Change) (Impact, err
 // stay, and the rules of aggregated roles.
 func (a Asker) complete(changes []access.Change) ([]access.Change, error) {
 	out := slices.Clone(changes)
-	roles := a.ClusterRoles.all()
+	roles := a.ClusterRoles.All()
 	touched := false
 	for i, c := range out {
 		switch o := c.Object.(type) {
 		case *corev1.Namespace:
-			if old, ok := a.Namespaces.get(o.Name); ok && !c.Delete {
+			if old, ok := a.Namespaces.Get(o.Name); ok && !c.Delete {
 				out[i].Object = withLabels(o.DeepCopy(), old.Labels)
 			}
 		case *rbacv1.ClusterRole:

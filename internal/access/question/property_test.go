@@ -14,6 +14,7 @@ import (
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/held"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 )
 
@@ -47,7 +48,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.asker = question.Asker{Access: a, Policy: p, Policies: question.NewPolicies(), Accounts: question.NewAccounts(),
-		ClusterRoles: question.NewHeld[*rbacv1.ClusterRole](), Namespaces: question.NewHeld[*corev1.Namespace]()}
+		ClusterRoles: held.New[*rbacv1.ClusterRole](), Namespaces: held.New[*corev1.Namespace]()}
 	for _, n := range spaces[1:] {
 		w.apply(access.Change{Object: &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: n}}})
 	}

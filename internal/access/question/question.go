@@ -21,6 +21,7 @@ import (
 	accessv1alpha1 "github.com/gatehouse-dev/gatehouse/api/access/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/held"
 	"github.com/gatehouse-dev/gatehouse/internal/access/rbac"
 )
 
@@ -35,8 +36,8 @@ type Asker struct {
 	Accounts *Accounts
 	// ClusterRoles and Namespaces are what impact needs of the objects beyond
 	// the compiled policy. Only [Asker.Impact] reads them.
-	ClusterRoles *Held[*rbacv1.ClusterRole]
-	Namespaces   *Held[*corev1.Namespace]
+	ClusterRoles *held.Objects[*rbacv1.ClusterRole]
+	Namespaces   *held.Objects[*corev1.Namespace]
 }
 
 // Reach is what policy says about one type of resource: the names and the

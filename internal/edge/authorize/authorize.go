@@ -3,7 +3,8 @@
 // authenticate and audit of the site, and AuthZEN, on this machine.
 //
 // It owns what is decided while the control plane is away: policy by the
-// snapshot in force, tokens by what the control plane said of them before, and
+// snapshot in force, tokens of service accounts by the keys and objects that
+// came with it, other tokens by what the control plane said of them before, and
 // nothing at all once the policy has ended. Every rule is that of the control
 // plane: packages access and federation decide, package fastlane serves. It
 // refuses to decide what it cannot record. Start at [New].
@@ -41,6 +42,10 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
 )
+
+// nobody is the audience of the decision point itself: no token opens anything
+// here.
+const nobody = "gatehouse-edge:none"
 
 // inFlight bounds the requests that are served at once.
 const inFlight = 512
@@ -89,6 +94,9 @@ type Point struct {
 	tokens *tokens
 	sites  sites
 	lane   http.Handler
+
+	verifier verifier
+	answers  struct{ here, centre, memory atomic.Uint64 } // good tokens, by who found them so
 }
 
 // New puts a decision point together.
@@ -100,8 +108,7 @@ func New(cfg Config) (*Point, error) {
 		return nil, fmt.Errorf("authorize: mode %q does not decide", cfg.Mode)
 	}
 	p := &Point{cfg: cfg, tokens: newTokens()}
-	// The audience is nobody's: no token opens anything here.
-	chain, err := authn.New(authn.Config{Audiences: []string{"gatehouse-edge:none"}, Now: cfg.Now})
+	chain, err := authn.New(authn.Config{Audiences: []string{nobody}, Now: cfg.Now})
 	if err != nil {
 		return nil, err
 	}

@@ -306,7 +306,7 @@ func TestTokensAreForgotten(t *testing.T) {
 		m.confirm(spec(fmt.Sprint("u", i)), &s, noon)
 	}
 	m.confirm(spec("newest"), &s, noon.Add(25*time.Hour))
-	if _, ok := m.recall(spec("newest")); !ok || len(m.known) != 1 {
+	if _, _, ok := m.recall(spec("newest")); !ok || len(m.known) != 1 {
 		t.Errorf("%d tokens are remembered a day later", len(m.known))
 	}
 }

@@ -9,6 +9,7 @@ type collector struct {
 	p                                       *Point
 	ready, connected, sequence, age, left   *prometheus.Desc
 	refused, bytes, maxBytes, pending, lost *prometheus.Desc
+	tokens                                  *prometheus.Desc
 }
 
 func newCollector(p *Point) *collector {
@@ -26,7 +27,9 @@ func newCollector(p *Point) *collector {
 		bytes:     d("journal_bytes", "Bytes of the journal of decisions on disk."),
 		maxBytes:  d("journal_max_bytes", "Room of the journal of decisions."),
 		pending:   d("journal_pending_bytes", "Bytes of decisions that are not on record yet."),
-		lost:      d("journal_lost_events_total", "Decisions that were dropped because the journal was full, or that the record refused."),
+		tokens: prometheus.NewDesc("gatehouse_edge_tokens_total", "Tokens that were found good, by who did: verified here, asked of the control plane, or remembered while it was away.",
+			[]string{"by"}, nil),
+		lost: d("journal_lost_events_total", "Decisions that were dropped because the journal was full, or that the record refused."),
 	}
 }
 
@@ -53,6 +56,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if s.Held.Sequence > 0 {
 		gauge(c.age, now.Sub(s.Held.Issued).Seconds())
 		gauge(c.left, s.Ends.Sub(now).Seconds())
+	}
+	for by, n := range map[string]uint64{"here": c.p.answers.here.Load(), "centre": c.p.answers.centre.Load(), "memory": c.p.answers.memory.Load()} {
+		ch <- prometheus.MustNewConstMetric(c.tokens, prometheus.CounterValue, float64(n), by)
 	}
 	j := c.p.cfg.Journal.Stats()
 	gauge(c.bytes, float64(j.Bytes))

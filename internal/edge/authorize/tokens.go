@@ -13,6 +13,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
+	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
 	"github.com/gatehouse-dev/gatehouse/internal/access/sitename"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -116,14 +117,15 @@ func (t *tokens) forget(token string) {
 
 func sorted(list []string) []string { return slices.Sorted(slices.Values(list)) }
 
-func (t *tokens) recall(spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, bool) {
+// recall returns what was said of a token, and when it was asked for.
+func (t *tokens) recall(spec *authenticationv1.TokenReviewSpec) (status authenticationv1.TokenReviewStatus, asked time.Time, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	v, ok := t.known[t.digest(spec.Token)]
 	if !ok || !slices.Equal(v.audiences, sorted(spec.Audiences)) {
-		return authenticationv1.TokenReviewStatus{}, false
+		return authenticationv1.TokenReviewStatus{}, time.Time{}, false
 	}
-	return *v.status.DeepCopy(), true
+	return *v.status.DeepCopy(), v.confirmed, true
 }
 
 func (t *tokens) confirmedAfter(key authn.ObjectKey, uid string, at time.Time) bool {
@@ -142,49 +144,74 @@ func accountOf(status *authenticationv1.TokenReviewStatus) (accountKey, bool) {
 	return accountKey{authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: namespace, Name: name}, status.User.UID}, true
 }
 
-// TokenAtSite has the control plane answer while it is heard. While it is not,
-// a token that it found good before is good to its end, as long as its account
-// is there and no ban names it; one that was never shown here is not.
+// TokenAtSite verifies the tokens of the control plane's service accounts here,
+// by the keys and objects that came with the policy. Of every other token, and
+// of one that is no good by what is known here, the control plane has the say
+// while it is heard: an account or a key can be newer than the policy. While it
+// is not heard, another token that it found good before is good to its end, as
+// long as no ban names it; one that was never shown here is not.
 func (r reviews) TokenAtSite(ctx context.Context, site *federationapi.Site, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, error) {
 	in, err := r.policy()
 	if err != nil {
 		return authenticationv1.TokenReviewStatus{}, err
 	}
 	now := r.cfg.Now()
-	known, remembered := r.tokens.recall(spec)
+	here, knows, err := r.verify(ctx, in, site.Name, spec)
+	switch {
+	case err != nil:
+		return authenticationv1.TokenReviewStatus{}, err
+	case here.Authenticated:
+		r.answers.here.Add(1)
+		return r.unlessEnded(in, site.Name, here, now)
+	case knows == always:
+		return here, nil
+	}
+	known, since, remembered := r.tokens.recall(spec)
+	if knows == byPolicy && !since.After(in.Header.Issued) {
+		// What is known here is newer than what was said then.
+		remembered = false
+	}
 	if r.cfg.Policy.Connected() || !remembered {
 		status, err := r.cfg.Centre.Token(ctx, spec)
 		switch {
 		case err == nil && status.Authenticated:
 			r.tokens.confirm(spec, &status, now)
+			r.answers.centre.Add(1)
 			return status, nil
 		case err == nil:
 			r.tokens.forget(spec.Token)
 			return status, nil
 		case fault.KindOf(err) != fault.Unavailable:
 			return authenticationv1.TokenReviewStatus{}, err
+		case !remembered && knows == byPolicy:
+			return here, nil
 		case !remembered:
 			// An answer, because a kube-apiserver that gets none tries again
 			// for seconds, while its caller waits.
 			return authenticationv1.TokenReviewStatus{Error: "the control plane is away, and never spoke of this token here"}, nil
 		}
 	}
-	// The same questions that the deny door is asked about its holder.
-	extra := make(map[string]authorizationv1.ExtraValue, len(known.User.Extra))
-	plain := make(map[string][]string, len(known.User.Extra))
-	for k, v := range known.User.Extra {
+	r.answers.memory.Add(1)
+	return r.unlessEnded(in, site.Name, known, now)
+}
+
+// unlessEnded asks about the holder of a token what the deny door is asked.
+func (r reviews) unlessEnded(in *snapshot.InForce, site string, status authenticationv1.TokenReviewStatus, now time.Time) (authenticationv1.TokenReviewStatus, error) {
+	extra := make(map[string]authorizationv1.ExtraValue, len(status.User.Extra))
+	plain := make(map[string][]string, len(status.User.Extra))
+	for k, v := range status.User.Extra {
 		extra[k], plain[k] = authorizationv1.ExtraValue(v), v
 	}
-	reason, err := federation.EndedBy(&authorizationv1.SubjectAccessReviewSpec{User: known.User.Username, UID: known.User.UID, Extra: extra}, now, r.gone(in))
+	reason, err := federation.EndedBy(&authorizationv1.SubjectAccessReviewSpec{User: status.User.Username, UID: status.User.UID, Extra: extra}, now, r.gone(in))
 	if err != nil {
 		return authenticationv1.TokenReviewStatus{}, err
 	}
 	if reason == "" {
-		who := access.Subject{Name: known.User.Username, UID: known.User.UID, Groups: known.User.Groups, Extra: plain}
-		reason, _ = access.BannedAtSite(in.Snapshot, site.Name, who, now)
+		who := access.Subject{Name: status.User.Username, UID: status.User.UID, Groups: status.User.Groups, Extra: plain}
+		reason, _ = access.BannedAtSite(in.Snapshot, site, who, now)
 	}
 	if reason != "" {
 		return authenticationv1.TokenReviewStatus{Error: reason}, nil
 	}
-	return known, nil
+	return status, nil
 }

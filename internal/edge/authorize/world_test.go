@@ -39,6 +39,8 @@ type centre struct {
 	engine *authz.Engine
 	index  *authn.Index
 	key    ed25519.PrivateKey
+	// issuers are shipped with the policy.
+	issuers []snapshot.Issuer
 
 	mu    sync.Mutex // guards the rest
 	says  map[string]authenticationv1.TokenReviewStatus
@@ -149,7 +151,7 @@ func (w *world) ship() {
 	})
 	w.sequence++
 	content := w.engine.Snapshot().Restrict(authz.Restriction{Site: w.cfg.Site})
-	frame, _, err := snapshot.Seal(&content, present, snapshot.Header{
+	frame, _, err := snapshot.Seal(&content, snapshot.Credentials{Present: present, Issuers: w.issuers}, snapshot.Header{
 		Site: w.cfg.Site, Sequence: w.sequence, Issued: w.clock(), Ends: w.clock().Add(24 * time.Hour), Conditions: "v1"}, w.centre)
 	if err == nil {
 		_, err = w.follower.Accept(frame, w.clock())

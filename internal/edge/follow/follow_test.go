@@ -136,7 +136,7 @@ func (c *centre) policy(sequence uint64, user string) []byte {
 			Subjects: []authz.PolicySubject{{Subject: authz.Subject{Kind: authz.User, Name: user}}},
 			Rules:    []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{"*"}, Resources: []string{"*"}}}})
 	}).Content()
-	frame, _, err := snapshot.Seal(&content, nil, c.header(sequence), c)
+	frame, _, err := snapshot.Seal(&content, snapshot.Credentials{}, c.header(sequence), c)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -255,7 +255,7 @@ func TestRefusedFrames(t *testing.T) {
 		other := c.header(30)
 		other.Site = "red"
 		content := authz.Content{}
-		foreign, _, err := snapshot.Seal(&content, nil, other, c)
+		foreign, _, err := snapshot.Seal(&content, snapshot.Credentials{}, other, c)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,9 @@ type Config struct {
 	Policy  func() *authz.Snapshot
 	Objects Objects
 	Keys    func() *keys.Set[keys.PolicySnapshots]
+	// Issuers returns those whose tokens sites may verify by themselves. It is
+	// asked often and must answer from memory.
+	Issuers func() []snapshot.Issuer
 	// Sequence returns a number above every one before, of all replicas.
 	Sequence func(context.Context) (uint64, error)
 	// Ready returns an error while the policy may be out of date.
@@ -86,7 +90,7 @@ type site struct {
 	full, renewal []byte
 	policy        uint64 // the number of the state that was compiled
 	generation    uint64
-	present       []snapshot.Fingerprint
+	creds         snapshot.Credentials
 
 	changed   chan struct{} // closed by the next round
 	followers map[*Subscription]bool
@@ -96,7 +100,7 @@ type site struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Publisher, error) {
-	if cfg.Policy == nil || cfg.Objects == nil || cfg.Keys == nil || cfg.Sequence == nil || cfg.Ready == nil || cfg.Conditions == "" || cfg.Now == nil || cfg.Log == nil {
+	if cfg.Policy == nil || cfg.Objects == nil || cfg.Keys == nil || cfg.Issuers == nil || cfg.Sequence == nil || cfg.Ready == nil || cfg.Conditions == "" || cfg.Now == nil || cfg.Log == nil {
 		return nil, errors.New("policystream: incomplete configuration")
 	}
 	if cfg.MaxAge == 0 {
@@ -115,6 +119,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		policy     uint64
 		generation uint64
 		key        string
+		issuers    []snapshot.Issuer
 	)
 	for {
 		select {
@@ -126,14 +131,15 @@ func (p *Publisher) Run(ctx context.Context) error {
 		began := p.cfg.Now()
 		names, waiting := p.followed()
 		number, gen, signer := p.cfg.Policy().Number(), p.cfg.Objects.Generation(), p.cfg.Keys().Signer(began).KeyID()
-		changed := number != policy || gen != generation || signer != key
+		trusted := p.cfg.Issuers()
+		changed := number != policy || gen != generation || signer != key || !slices.Equal(trusted, issuers)
 		if len(names) == 0 || !waiting && !changed && began.Sub(beat) < Beat {
 			continue
 		}
 		err := p.round(ctx, names)
 		switch {
 		case err == nil:
-			beat, policy, generation, key = began, number, gen, signer
+			beat, policy, generation, key, issuers = began, number, gen, signer, trusted
 		case ctx.Err() != nil:
 			return nil
 		default:
@@ -182,9 +188,9 @@ func (p *Publisher) round(ctx context.Context, names []string) error {
 	}
 	// A change that was known by this time is in the policy.
 	now := p.cfg.Now()
-	policy, generation := p.cfg.Policy(), p.cfg.Objects.Generation()
+	policy, generation, issuers := p.cfg.Policy(), p.cfg.Objects.Generation(), p.cfg.Issuers()
 	for _, name := range names {
-		if err := p.sign(name, sequence, now, policy, generation); err != nil {
+		if err := p.sign(name, sequence, now, policy, generation, issuers); err != nil {
 			// The policy of one site must not keep it from the others.
 			p.cfg.Log.Error("policy of a site not signed", "site", name, "error", err)
 			p.failSite(name, fault.Wrap(fault.Unavailable, "the policy of this site cannot be shipped", err))
@@ -194,7 +200,7 @@ func (p *Publisher) round(ctx context.Context, names []string) error {
 }
 
 // sign makes the frames of one site: what is compiled already is only renewed.
-func (p *Publisher) sign(name string, sequence uint64, now time.Time, policy *authz.Snapshot, generation uint64) error {
+func (p *Publisher) sign(name string, sequence uint64, now time.Time, policy *authz.Snapshot, generation uint64, issuers []snapshot.Issuer) error {
 	p.mu.Lock()
 	s, ok := p.sites[name]
 	var last site
@@ -212,12 +218,13 @@ func (p *Publisher) sign(name string, sequence uint64, now time.Time, policy *au
 		Conditions: p.cfg.Conditions, Digest: last.header.Digest,
 	}
 	if last.full == nil || last.generation != generation {
-		next.present = p.present(name, now)
+		next.creds.Present = p.present(name, now)
 	}
+	next.creds.Issuers = issuers
 	var err error
-	if last.full == nil || last.policy != policy.Number() || last.generation != generation {
+	if last.full == nil || last.policy != policy.Number() || last.generation != generation || !slices.Equal(last.creds.Issuers, issuers) {
 		content := policy.Restrict(authz.Restriction{Site: name})
-		if next.full, next.header, err = snapshot.Seal(&content, next.present, next.header, key); err != nil {
+		if next.full, next.header, err = snapshot.Seal(&content, next.creds, next.header, key); err != nil {
 			return err
 		}
 	}
@@ -238,18 +245,17 @@ func (p *Publisher) sign(name string, sequence uint64, now time.Time, policy *au
 	if p.sites[name] != s { // nobody follows any more
 		return nil
 	}
-	s.header, s.full, s.renewal, s.policy, s.generation, s.present = next.header, next.full, next.renewal, next.policy, next.generation, next.present
+	s.header, s.full, s.renewal, s.policy, s.generation, s.creds = next.header, next.full, next.renewal, next.policy, next.generation, next.creds
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil
 }
 
-// present is what credentials of the control plane may be bound to, as far as
-// the deny door looks.
+// present is what credentials of the control plane may be bound to.
 func (p *Publisher) present(name string, now time.Time) []snapshot.Fingerprint {
 	var out []snapshot.Fingerprint
 	p.cfg.Objects.Each(func(key authn.ObjectKey, state authn.ObjectState) bool {
-		if key.Kind != authn.SecretObject && (state.Deleted.IsZero() || now.Before(state.Deleted)) {
+		if state.Deleted.IsZero() || now.Before(state.Deleted) {
 			out = append(out, federation.Fingerprint(name, key, state.UID))
 		}
 		return true

@@ -31,17 +31,25 @@ type replica struct {
 	index  *authn.Index
 	ring   *keys.Ring[keys.PolicySnapshots]
 	broken atomic.Pointer[error]
+	// issuer is the key set of the one issuer.
+	issuer atomic.Pointer[string]
+}
+
+func (r *replica) trusted() []snapshot.Issuer {
+	return []snapshot.Issuer{{URL: "https://issuer.example", KeySet: *r.issuer.Load()}}
 }
 
 func start(t *testing.T, store keys.Store) *replica {
 	t.Helper()
 	r := &replica{t: t, engine: authz.New(), index: authn.NewIndex(nil)}
+	none := `{"keys":[]}`
+	r.issuer.Store(&none)
 	var err error
 	if r.ring, err = keys.Ensure[keys.PolicySnapshots](t.Context(), keystest.NewVault(t, time.Now)); err != nil {
 		t.Fatal(err)
 	}
 	r.Publisher, err = policystream.New(policystream.Config{
-		Policy: r.engine.Snapshot, Objects: r.index, Keys: r.ring.Set, Conditions: "v1",
+		Policy: r.engine.Snapshot, Objects: r.index, Keys: r.ring.Set, Issuers: r.trusted, Conditions: "v1",
 		Sequence: (&policystream.Sequence{Store: store, Now: time.Now}).Next,
 		Ready: func() error {
 			if err := r.broken.Load(); err != nil {
@@ -209,7 +217,7 @@ func TestObjectsOfCredentials(t *testing.T) {
 			return p.Present(federation.Fingerprint("blue", key, uid))
 		}
 		f.frame()
-		if !present(robot, "uid-1") || present(robot, "uid-2") || present(secret, "uid-2") {
+		if !present(robot, "uid-1") || present(robot, "uid-2") || !present(secret, "uid-2") {
 			t.Error("wrong objects")
 		}
 		r.index.Delete(robot)
@@ -223,6 +231,30 @@ func TestObjectsOfCredentials(t *testing.T) {
 		r.index.Put(robot, authn.ObjectState{UID: "uid-3"})
 		if r.index.Generation() != generation {
 			t.Error("an unchanged object counts as a change")
+		}
+	})
+}
+
+// TestIssuersOfTokens changes the keys that verify tokens.
+func TestIssuersOfTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, keystest.NewMemory())
+		f := r.follow("blue", "a", policystream.Held{})
+		keySet := func() string {
+			p, err := f.Current(time.Now())
+			if err != nil || len(p.Issuers) != 1 || p.Issuers[0].URL != "https://issuer.example" {
+				t.Fatal(p, err)
+			}
+			return p.Issuers[0].KeySet
+		}
+		first := f.frame()
+		if keySet() != `{"keys":[]}` {
+			t.Errorf("at first: %s", keySet())
+		}
+		began, next := time.Now(), `{"keys":[{}]}`
+		r.issuer.Store(&next)
+		if h := f.frame(); keySet() != next || h.Digest == first.Digest || time.Since(began) > time.Second {
+			t.Errorf("%s after %v", keySet(), time.Since(began))
 		}
 	})
 }

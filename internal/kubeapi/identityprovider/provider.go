@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -82,8 +83,7 @@ func New(cfg Config) (*Provider, error) {
 	if now == nil {
 		now = time.Now
 	}
-	client := cfg.Fetching.client(roots)
-	keys := newRemoteKeys(cfg.JWT.Issuer.URL, cfg.JWT.Issuer.DiscoveryURL, client, now)
+	keys := newRemoteKeys(cfg.JWT.Issuer.URL, cfg.JWT.Issuer.DiscoveryURL, cfg.Fetching.client(roots), now)
 	jwt := cfg.JWT
 	if jwt.Issuer.EgressSelectorType != "" {
 		return nil, errors.New("issuer.egressSelectorType: there is no egress selector here")
@@ -94,7 +94,7 @@ func New(cfg Config) (*Provider, error) {
 	inner, err := oidc.New(ctx, oidc.Options{
 		JWTAuthenticator:     jwt,
 		KeySet:               keys,
-		Client:               client,
+		Client:               &http.Client{Transport: noClaims{}},
 		SupportedSigningAlgs: oidc.AllValidSigningAlgorithms(),
 		DisallowedIssuers:    cfg.DisallowedIssuers,
 	})
@@ -123,8 +123,25 @@ func rootsOf(bundle string) (*x509.CertPool, error) {
 // Issuer returns the iss whose tokens the provider verifies.
 func (p *Provider) Issuer() string { return p.issuer }
 
-// Issuers returns the same as a list.
-func (p *Provider) Issuers() []string { return []string{p.issuer} }
+// Issuers returns the iss of every token that the provider verifies: the
+// issuer, and for Google's the form without scheme that it may use as well
+// (developers.google.com/identity/openid-connect/openid-connect).
+func (p *Provider) Issuers() []string {
+	if p.issuer == "https://accounts.google.com" {
+		return []string{p.issuer, "accounts.google.com"}
+	}
+	return []string{p.issuer}
+}
+
+// noClaims refuses to fetch what a token merely refers to (distributed claims,
+// OpenID Connect Core 1.0 §5.6.2): upstream would ask whatever address a token
+// names, and keep asking every issuer that the answer names. Keys are not
+// fetched through it.
+type noClaims struct{}
+
+func (noClaims) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("distributed claims are not fetched")
+}
 
 // Close ends what the provider may still be fetching.
 func (p *Provider) Close() {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -143,4 +144,93 @@ func TestWebhookInTheChain(t *testing.T) {
 			t.Errorf("%q: %v", who, err)
 		}
 	}
+}
+
+// TestUpstreamWebhookCases has the cases of TestV1WebhookTokenAuthenticator and
+// TestV1WebhookCacheAndRetry of k8s.io/apiserver v0.36.3,
+// plugin/pkg/authenticator/token/webhook, asked through the chain. Left out:
+// client certificates (a webhook is shown no credential) and the same tables for
+// v1beta1, which is not spoken. Different on purpose: a webhook that fails is
+// asked once for each request and not five times, since whoever waits is told
+// to come back; and an empty set of requested audiences means the API's.
+func TestUpstreamWebhookCases(t *testing.T) {
+	t.Parallel()
+	somebody := map[string]any{"username": "somebody"}
+	for name, tc := range map[string]struct {
+		asked  []string
+		status map[string]any
+		want   string
+		reason authn.Reason
+	}{
+		"somebody":                          {status: map[string]any{"authenticated": true, "user": somebody}, want: "somebody"},
+		"unauthenticated, with a user":      {status: map[string]any{"user": map[string]any{"username": "garbage", "uid": "abcd-1234", "groups": []string{"not-actually-used"}}}, reason: authn.Refused},
+		"unauthenticated":                   {status: map[string]any{}, reason: authn.Refused},
+		"good audience":                     {asked: []string{"api"}, status: map[string]any{"authenticated": true, "user": somebody}, want: "somebody"},
+		"bad audience, said":                {asked: []string{"other"}, status: map[string]any{}, reason: authn.Refused},
+		"bad audience, unaware":             {asked: []string{"other"}, status: map[string]any{"authenticated": true, "user": somebody}, reason: authn.WrongAudience},
+		"aware, good":                       {asked: []string{"api"}, status: map[string]any{"authenticated": true, "user": somebody, "audiences": []string{"api", "second"}}, want: "somebody"},
+		"aware, none asked":                 {status: map[string]any{"authenticated": true, "user": somebody, "audiences": []string{"api"}}, want: "somebody"},
+		"aware, the token is for elsewhere": {asked: []string{"api"}, status: map[string]any{"authenticated": true, "user": somebody, "audiences": []string{"other"}}, reason: authn.Refused},
+		"everything is passed through": {status: map[string]any{"authenticated": true, "user": map[string]any{
+			"username": "person@place.com", "uid": "abcd-1234", "groups": []string{"stuff-dev", "main-eng"}, "extra": map[string]any{"foo": []string{"bar", "baz"}}}}, want: "person@place.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			chain, _ := webhookChain(t, func() (int, any) { return http.StatusOK, tc.status })
+			id, err := chain.VerifyToken(t.Context(), "my-s3cr3t-t0ken", tc.asked)
+			if authn.ReasonOf(err) != tc.reason || id.Name() != tc.want || (err == nil) != (tc.reason == "") {
+				t.Fatalf("got %q, %v", id.Name(), err)
+			}
+			if strings.HasPrefix(name, "everything") && (id.UID() != "abcd-1234" || !slices.Equal(id.Groups(), []string{"stuff-dev", "main-eng", "system:authenticated"}) || !slices.Equal(id.Extra()["foo"], []string{"bar", "baz"})) {
+				t.Errorf("got %q %q %q", id.UID(), id.Groups(), id.Extra())
+			}
+		})
+	}
+
+	code, authenticated := 0, false
+	chain, calls := webhookChain(t, func() (int, any) { return code, map[string]any{"authenticated": authenticated, "user": somebody} })
+	for i, step := range []struct {
+		token  string
+		code   int
+		allow  bool
+		failed bool
+		calls  int32
+	}{
+		{"t0k3n", 500, false, true, 1},
+		{"t0k3n", 404, false, true, 1},
+		{"t0k3n", 200, true, false, 1},
+		{"t0k3n", 500, false, false, 0}, // remembered
+		{"an0th3r", 500, false, true, 1},
+		{"an0th3r", 429, false, true, 1},
+		{"an0th3r", 200, true, false, 1},
+		{"an0th3r", 500, false, false, 0},
+	} {
+		code, authenticated = step.code, step.allow
+		calls.Store(0)
+		_, err := chain.VerifyToken(t.Context(), step.token, nil)
+		if (err != nil) != step.failed || err != nil && fault.KindOf(err) != fault.Unavailable || calls.Load() != step.calls {
+			t.Errorf("step %d: %v after %d calls", i, err, calls.Load())
+		}
+	}
+}
+
+// webhookChain is a chain that asks one webhook about opaque tokens, and how
+// often it did.
+func webhookChain(t *testing.T, answer func() (code int, status any)) (*authn.Chain, *atomic.Int32) {
+	t.Helper()
+	calls := new(atomic.Int32)
+	cfg := reviewer(t, func(w http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		code, status := answer()
+		w.WriteHeader(code)
+		_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status})
+	})
+	cfg.UsernamePrefix, cfg.GroupPrefix = "", ""
+	now := time.Now() // what is remembered stays so, however slow the machine
+	chain, err := authn.New(authn.Config{Audiences: []string{"api"}, Now: func() time.Time { return now }})
+	must(t, err)
+	if faults := NewManager(chain).Apply([]Spec{{Name: "hook", Webhook: &cfg}}); len(faults) > 0 {
+		t.Fatal(faults)
+	}
+	return chain, calls
 }

@@ -56,7 +56,7 @@ func validate(csr *certificatesv1.CertificateSigningRequest) field.ErrorList {
 		errs = append(errs, signername.Validate(specPath.Child("signerName"), csr.Spec.SignerName)...)
 	}
 	if s := csr.Spec.ExpirationSeconds; s != nil && *s < minSeconds {
-		errs = append(errs, field.Invalid(specPath.Child("expirationSeconds"), *s, "must be at least 600 (10 minutes)"))
+		errs = append(errs, field.Invalid(specPath.Child("expirationSeconds"), *s, "may not specify a duration less than 10 minutes"))
 	}
 	errs = append(errs, validateConditions(csr.Status.Conditions)...)
 	if err := parseCertificates(csr.Status.Certificate); err != nil {

@@ -130,9 +130,9 @@ func validateToken(at *field.Path, t *corev1.ServiceAccountTokenProjection) fiel
 	case s == nil:
 		errs = append(errs, field.Required(at.Child("expirationSeconds"), ""))
 	case *s < minTokenSeconds:
-		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "must be at least 600 (10 minutes)"))
+		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "may not specify a duration less than 10 minutes"))
 	case *s > maxTokenSeconds:
-		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "must be at most 4294967296"))
+		errs = append(errs, field.Invalid(at.Child("expirationSeconds"), *s, "may not specify a duration larger than 2^32 seconds"))
 	}
 	return errs
 }

@@ -43,6 +43,7 @@ func New(issue IssueToken) resource.Kind {
 			Name:             "token",
 			GroupVersionKind: authenticationv1.SchemeGroupVersion.WithKind("TokenRequest"),
 			New:              func() runtime.Object { return &authenticationv1.TokenRequest{} },
+			KeepUID:          true,
 			Do: func(ctx context.Context, caller resource.Caller, sa *corev1.ServiceAccount, in runtime.Object, dryRun bool) (runtime.Object, error) {
 				request := in.(*authenticationv1.TokenRequest)
 				if err := prepareRequest(sa, request); err != nil {

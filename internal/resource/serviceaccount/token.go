@@ -23,10 +23,10 @@ func prepareRequest(sa *corev1.ServiceAccount, request *authenticationv1.TokenRe
 	metadata := field.NewPath("metadata")
 	var errs field.ErrorList
 	if request.Name != "" && request.Name != sa.Name {
-		errs = append(errs, field.Invalid(metadata.Child("name"), request.Name, "must be the name of the service account, if given"))
+		errs = append(errs, field.Invalid(metadata.Child("name"), request.Name, "must match the service account name if specified"))
 	}
 	if request.Namespace != "" && request.Namespace != sa.Namespace {
-		errs = append(errs, field.Invalid(metadata.Child("namespace"), request.Namespace, "must be the namespace of the service account, if given"))
+		errs = append(errs, field.Invalid(metadata.Child("namespace"), request.Namespace, "must match the service account namespace if specified"))
 	}
 	if request.Spec.ExpirationSeconds == nil {
 		seconds := defaultTokenSeconds
@@ -35,16 +35,16 @@ func prepareRequest(sa *corev1.ServiceAccount, request *authenticationv1.TokenRe
 	expiration := field.NewPath("spec", "expirationSeconds")
 	switch seconds := *request.Spec.ExpirationSeconds; {
 	case seconds < minTokenSeconds:
-		errs = append(errs, field.Invalid(expiration, seconds, "must be at least 600 (10 minutes)"))
+		errs = append(errs, field.Invalid(expiration, seconds, "may not specify a duration less than 10 minutes"))
 	case seconds > maxTokenSeconds:
-		errs = append(errs, field.Invalid(expiration, seconds, "must be at most 4294967296"))
+		errs = append(errs, field.Invalid(expiration, seconds, "may not specify a duration larger than 2^32 seconds"))
 	}
 	if len(errs) > 0 {
 		return apierrors.NewInvalid(tokenRequestKind, sa.Name, errs)
 	}
 	if request.UID != "" && request.UID != sa.UID {
 		return apierrors.NewConflict(schema.GroupResource{Group: tokenRequestKind.Group, Resource: tokenRequestKind.Kind}, sa.Name,
-			fmt.Errorf("the request is for the service account with uid %s, the present one has uid %s", request.UID, sa.UID))
+			fmt.Errorf("the UID in the token request (%s) does not match the UID of the service account (%s)", request.UID, sa.UID))
 	}
 	if ref := request.Spec.BoundObjectRef; ref != nil {
 		if err := checkBoundKind(ref); err != nil {
@@ -65,5 +65,5 @@ func checkBoundKind(ref *authenticationv1.BoundObjectReference) error {
 			return nil
 		}
 	}
-	return apierrors.NewBadRequest("cannot bind a token to an object of type " + gvk.String())
+	return apierrors.NewBadRequest("cannot bind token to object of type " + gvk.String())
 }
