@@ -39,8 +39,8 @@ func (c *Client) Code(ctx context.Context, l Loopback) (Tokens, error) {
 		return Tokens{}, fmt.Errorf("wait for the browser: %w", err)
 	}
 	back := "http://" + listener.Addr().String() + "/callback"
-	state, nonce, verifier := random(), random(), random()
-	challenge := sha256.Sum256([]byte(verifier))
+	state, nonce := random(), random()
+	verifier, challenge := proof()
 	question, err := url.Parse(d.Authorization)
 	if err != nil {
 		_ = listener.Close()
@@ -50,7 +50,7 @@ func (c *Client) Code(ctx context.Context, l Loopback) (Tokens, error) {
 	for key, value := range map[string]string{
 		"response_type": "code", "client_id": c.cfg.ClientID, "redirect_uri": back, "scope": c.scope(),
 		"state": state, "nonce": nonce,
-		"code_challenge": base64.RawURLEncoding.EncodeToString(challenge[:]), "code_challenge_method": "S256",
+		"code_challenge": challenge, "code_challenge_method": "S256",
 	} {
 		query.Set(key, value)
 	}
@@ -87,6 +87,13 @@ func (c *Client) Code(ctx context.Context, l Loopback) (Tokens, error) {
 			"grant_type": {"authorization_code"}, "code": {got.code}, "redirect_uri": {back}, "code_verifier": {verifier},
 		}, nonce)
 	}
+}
+
+// proof makes a code verifier and its S256 challenge (RFC 7636, section 4).
+func proof() (verifier, challenge string) {
+	verifier = random()
+	sum := sha256.Sum256([]byte(verifier))
+	return verifier, base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // answer is what the browser brought back.

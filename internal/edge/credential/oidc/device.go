@@ -32,7 +32,10 @@ func (c *Client) Device(ctx context.Context, show func(Prompt)) (Tokens, error) 
 	if d.Device == "" {
 		return Tokens{}, errors.New("the provider has no device authorization endpoint")
 	}
-	form := url.Values{"scope": {c.scope()}}
+	// RFC 8628 has no PKCE, and who does not know it ignores it; Keycloak wants
+	// it here, too, from a client that must use it.
+	verifier, challenge := proof()
+	form := url.Values{"scope": {c.scope()}, "code_challenge": {challenge}, "code_challenge_method": {"S256"}}
 	for _, s := range c.cfg.Scopes {
 		if s == "offline_access" {
 			form.Set("prompt", "consent")
@@ -65,7 +68,7 @@ func (c *Client) Device(ctx context.Context, show func(Prompt)) (Tokens, error) 
 			return Tokens{}, fmt.Errorf("nobody signed in: %w", context.Cause(ctx))
 		case <-pause.C:
 		}
-		t, err := c.grant(ctx, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {started.DeviceCode}}, "")
+		t, err := c.grant(ctx, url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {started.DeviceCode}, "code_verifier": {verifier}}, "")
 		var refused *refusal
 		switch {
 		case err == nil:

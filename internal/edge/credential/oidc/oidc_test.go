@@ -30,6 +30,7 @@ type fake struct {
 	claims map[string]any
 	token  func(form url.Values) (int, string) // nil: tokens
 	forms  []url.Values
+	device url.Values
 }
 
 func newFake(t *testing.T) *fake {
@@ -63,6 +64,8 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		_, _ = io.WriteString(w, f.answer())
 	case "/device":
+		body, _ := io.ReadAll(r.Body)
+		f.device, _ = url.ParseQuery(string(body))
 		_, _ = io.WriteString(w, fmt.Sprintf(`{"device_code":"d","user_code":"AB-12","verification_uri":%q,"interval":0.001,"expires_in":30}`, f.server.URL+"/d"))
 	case "/redirect/.well-known/openid-configuration":
 		http.Redirect(w, r, "/.well-known/openid-configuration", http.StatusFound)
@@ -293,6 +296,10 @@ func TestDevice(t *testing.T) {
 	got, err := f.client().Device(t.Context(), func(p Prompt) { shown = p })
 	if err != nil || got.Subject != "ada" || shown.Code != "AB-12" || shown.URL != f.server.URL+"/d" {
 		t.Errorf("%+v %+v %v", got, shown, err)
+	}
+	sum := sha256.Sum256([]byte(f.forms[len(f.forms)-1].Get("code_verifier")))
+	if f.device.Get("code_challenge_method") != "S256" || f.device.Get("code_challenge") != base64.RawURLEncoding.EncodeToString(sum[:]) || f.device.Get("client_id") != "gatehouse" {
+		t.Errorf("asked for a device code with %v, for tokens with %v", f.device, f.forms)
 	}
 	if form := f.forms[len(f.forms)-1]; len(f.forms) != 3 || form.Get("device_code") != "d" || form.Get("grant_type") != "urn:ietf:params:oauth:grant-type:device_code" {
 		t.Errorf("forms: %v", f.forms)
