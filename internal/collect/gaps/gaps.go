@@ -70,11 +70,32 @@ type site struct {
 	judged int64
 	shapes map[uint64]*shape
 	halves map[string]half
+	// told and toldHoles are what is on record as missing: the halves that are
+	// there, and the times without an event. late is what came of it since.
+	told      map[string]time.Time
+	toldHoles []span
+	late      late
 	// unsure are times of requests about which nothing can be said.
 	unsure []span
 }
 
 type span struct{ from, to time.Time }
+
+// late counts what came after it was recorded as missing.
+type late struct {
+	span
+	n int64
+}
+
+func (l *late) add(at time.Time) {
+	if l.n == 0 || at.Before(l.from) {
+		l.from = at
+	}
+	if l.n == 0 || at.After(l.to) {
+		l.to = at
+	}
+	l.n++
+}
 
 // shape is what is known of the requests of one user and kind.
 type shape struct{ firstPair, lastPair time.Time }
@@ -101,6 +122,11 @@ func (t *Tracker) Observe(name string, events []audit.Event, known []int, now ti
 		again := len(known) > 0 && known[0] == i
 		if again {
 			known = known[1:]
+		}
+		if !again && slices.ContainsFunc(s.toldHoles, func(h span) bool {
+			return !e.StageTimestamp.Before(h.from) && e.StageTimestamp.Time.Before(h.to)
+		}) {
+			s.late.add(e.StageTimestamp.Time)
 		}
 		s.pair(e, t.shapeOf(e), again, now)
 	}
@@ -142,7 +168,7 @@ func (t *Tracker) Seed(name string, at, now time.Time) {
 func (t *Tracker) site(name string) *site {
 	s := t.sites[name]
 	if s == nil && len(t.sites) < maxSites {
-		s = &site{buckets: map[int64]bool{}, shapes: map[uint64]*shape{}, halves: map[string]half{}}
+		s = &site{buckets: map[int64]bool{}, shapes: map[uint64]*shape{}, halves: map[string]half{}, told: map[string]time.Time{}}
 		t.sites[name] = s
 	}
 	return s
@@ -203,6 +229,11 @@ func (s *site) pair(e *audit.Event, of uint64, again bool, now time.Time) {
 		delete(s.halves, other)
 		return
 	}
+	if _, ok := s.told[other]; ok && !again {
+		delete(s.told, other)
+		s.late.add(received)
+		return
+	}
 	sh := s.shapes[of]
 	if _, ok := s.halves[other]; ok {
 		delete(s.halves, other)
@@ -243,7 +274,7 @@ func (t *Tracker) Take(now time.Time) (out []Gap) {
 	defer t.mu.Unlock()
 	for name, s := range t.sites {
 		s.forget(now)
-		for _, g := range append(s.holes(now), s.alone(now)...) {
+		for _, g := range slices.Concat(s.holes(now), s.alone(now), s.came(now)) {
 			g.Site = name
 			out = append(out, g)
 		}
@@ -276,6 +307,9 @@ func (s *site) alone(now time.Time) []Gap {
 			continue
 		}
 		delete(s.halves, key)
+		if len(s.told) < maxHalves {
+			s.told[key] = now
+		}
 		g.Missing++
 		if g.From.IsZero() || h.received.Before(g.From) {
 			g.From = h.received
@@ -288,6 +322,22 @@ func (s *site) alone(now time.Time) []Gap {
 	if g.Missing == 0 {
 		return nil
 	}
+	return []Gap{g}
+}
+
+// came returns what came of earlier gaps. They stay on record: that what came is
+// what was missing, and happened when it says, is the word of the site.
+func (s *site) came(now time.Time) []Gap {
+	maps.DeleteFunc(s.told, func(_ string, at time.Time) bool { return now.Sub(at) > Memory })
+	s.toldHoles = slices.DeleteFunc(s.toldHoles, func(h span) bool { return now.Sub(h.to) > 2*Memory })
+	if s.late.n == 0 {
+		return nil
+	}
+	g := Gap{
+		From: s.late.from, To: s.late.to, Late: s.late.n, Key: "late " + now.Format(time.RFC3339Nano),
+		Why: "events that were recorded as missing came later; that they are those, and are as they were, is the claim of the site",
+	}
+	s.late = late{}
 	return []Gap{g}
 }
 
@@ -327,6 +377,10 @@ func (s *site) holes(now time.Time) (out []Gap) {
 			return out
 		}
 		if end-b >= minHole && s.steady(b) {
+			if len(s.toldHoles) == maxUnsure {
+				s.toldHoles = s.toldHoles[1:]
+			}
+			s.toldHoles = append(s.toldHoles, span{time.Unix(b*width, 0), time.Unix(end*width, 0)})
 			out = append(out, Gap{
 				From: time.Unix(b*width, 0).UTC(), To: time.Unix(end*width, 0).UTC(),
 				Why: "no event of a cluster that has some all the time: they were discarded before they were delivered, or its kube-apiserver was down; how many is not known",

@@ -161,6 +161,57 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// What comes after it was recorded as missing takes no gap back: it is noted, as
+// the claim of the site, and is no gap of its own.
+func TestLateEventsAreNoted(t *testing.T) {
+	t.Parallel()
+	s := newSender()
+	s.pass(3*time.Minute, "update", first, last)
+	lost := s.now
+	from := s.n
+	for range 5 {
+		s.send("update", first)
+	}
+	s.pass(10*time.Minute, "update", first, last)
+	if len(s.all) != 1 || s.all[0].Missing != 5 {
+		t.Fatalf("%+v", s.all)
+	}
+	gap := s.all[0].Event(collect.NewIDs([32]byte{}), s.now)
+	s.all = nil
+	for i := range 3 {
+		e := s.event(last, from+1+i, "update", lost)
+		s.t.Observe("blue", []audit.Event{e}, nil, s.now)
+		s.t.Observe("blue", []audit.Event{e}, []int{0}, s.now) // and once more
+	}
+	s.pass(20*time.Minute, "update", first, last)
+	if len(s.all) != 1 || s.all[0].Late != 3 || s.all[0].Missing != 0 || !s.all[0].From.Equal(lost) {
+		t.Fatalf("%+v", s.all)
+	}
+	e := s.all[0].Event(collect.NewIDs([32]byte{}), s.now)
+	if err := e.Validate(); err != nil || e.Annotations["audit.gatehouse.dev/gap-late"] != "3" || !strings.Contains(e.Annotations[audit.AnnotationGap], "claim of the site") || e.AuditID == gap.AuditID {
+		t.Errorf("%v %+v", err, e)
+	}
+
+	// The same of a time without events.
+	s = newSender()
+	s.pass(10*time.Minute, "update", last)
+	hole := s.now
+	s.pass(2*time.Minute, "")
+	s.pass(10*time.Minute, "update", last)
+	if len(s.all) != 1 || s.all[0].To.IsZero() {
+		t.Fatalf("%+v", s.all)
+	}
+	s.all = nil
+	for i := range 40 {
+		s.n++
+		s.t.Observe("blue", []audit.Event{s.event(last, s.n, "update", hole.Add(time.Duration(20+i)*time.Second))}, nil, s.now)
+	}
+	s.pass(20*time.Minute, "update", last)
+	if len(s.all) != 1 || s.all[0].Late != 40 {
+		t.Errorf("%+v", s.all)
+	}
+}
+
 // What a site sends cannot make the tracker grow without end.
 func TestBounds(t *testing.T) {
 	t.Parallel()

@@ -89,7 +89,7 @@ type Marks struct {
 
 	mu     sync.Mutex // guards the rest
 	blocks map[key]*block
-	dirty  int // of blocks
+	dirty  int       // of blocks
 	rest   time.Time // the store is left alone until then
 }
 
