@@ -165,7 +165,7 @@ func (c *query) ruled(hits []keyHit, effect Effect) uint32 {
 		if effect == Deny {
 			list = &k.denies
 		}
-		if list.n == 0 {
+		if list.n == 0 || !c.concerns(list.about, effect) {
 			continue
 		}
 		try := func(e policyEntry) {
@@ -176,6 +176,12 @@ func (c *query) ruled(hits []keyHit, effect Effect) uint32 {
 		c.entries(list, effect, try)
 	}
 	return best
+}
+
+// concerns reports whether policies with this summary may be about the request.
+// A wildcard in it touches the rules of any denial.
+func (c *query) concerns(about mask, effect Effect) bool {
+	return about.overlaps(c.want) || about != 0 && effect == Deny && c.q.ResourceRequest && c.open()
 }
 
 // entries visits the entries that may concern the request.

@@ -34,9 +34,10 @@ func (k *policyKey) list(p *policy) *entryList {
 // entryList holds the entries of one key and effect: one in place, as most keys
 // have, more in a sequence.
 type entryList struct {
-	more *seq[policyEntry] // all of them; nil while there is at most one
-	one  policyEntry
-	n    uint32
+	more  *seq[policyEntry] // all of them; nil while there is at most one
+	one   policyEntry
+	n     uint32
+	about mask // the union of all that were entered since the list was empty
 }
 
 func (l *entryList) all(visit func(policyEntry) bool) {
@@ -47,8 +48,9 @@ func (l *entryList) all(visit func(policyEntry) bool) {
 	l.more.all(visit)
 }
 
-func (l *entryList) insert(t version, e policyEntry) {
+func (l *entryList) insert(t version, e policyEntry, about mask) {
 	l.n++
+	l.about |= about
 	switch {
 	case l.n == 1:
 		l.one = e
@@ -214,8 +216,24 @@ func (t *Tx) deletePolicy(name string, kind policyKind) {
 	}
 	t.s.policyIndex.remove(t.v, t.s.hash2(name, uint32(kind)), id)
 	give(&t.w.policies, &t.s.policies, t.v, id)
+	if p.counted() {
+		t.s.ruled[p.Effect].count(p.about(), false)
+	}
 	*t.s.count.of(kind)--
 	t.s.count.objectReaders -= p.readsObject()
+}
+
+// about summarises what the policy is about. Rules of roles change without it.
+func (p *policy) about() mask {
+	if len(p.roles) > 0 {
+		return ^mask(0)
+	}
+	return p.sig.mask
+}
+
+// counted reports whether the policy stands in the tally of its effect.
+func (p *policy) counted() bool {
+	return p.ban == nil && p.delegation == nil && (p.Effect == Deny || p.Effect == Allow)
 }
 
 // readsObject is 1 when the policy's condition reads the object of a request.
@@ -252,6 +270,9 @@ func (t *Tx) putPolicy(p *policy) {
 		for _, c := range p.ban.CredentialIDs {
 			t.listUnder(p, id, credentialKey, c)
 		}
+	}
+	if p.counted() {
+		t.s.ruled[p.Effect].count(p.about(), true)
 	}
 	*t.s.count.of(p.kind())++
 	t.s.count.objectReaders += p.readsObject()
@@ -359,7 +380,7 @@ func (t *Tx) listUnder(p *policy, id uint32, kind keyKind, name string) {
 	}
 	for _, e := range p.places {
 		e.policy = id
-		l.insert(t.v, e)
+		l.insert(t.v, e, p.about())
 	}
 }
 

@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"math/bits"
 	"slices"
 	"sort"
 )
@@ -67,6 +68,29 @@ func resourceMask(res uint32) mask {
 func (m mask) overlaps(want mask) bool {
 	m &= want
 	return m&maskVerbs != 0 && m>>32 != 0
+}
+
+// tally is the union of masks, each of which can be taken out again.
+type tally struct {
+	union mask
+	each  [64]uint32 // how many masks have the bit
+}
+
+// count adds a mask, or takes one out that was added.
+func (t *tally) count(m mask, add bool) {
+	for ; m != 0; m &= m - 1 {
+		bit := bits.TrailingZeros64(uint64(m))
+		if add {
+			t.each[bit]++
+		} else {
+			t.each[bit]--
+		}
+		if t.each[bit] == 0 {
+			t.union &^= 1 << bit
+		} else {
+			t.union |= 1 << bit
+		}
+	}
 }
 
 // signature is what a decision reads of a role first: a summary by which most

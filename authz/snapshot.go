@@ -34,6 +34,7 @@ type Snapshot struct {
 	prefixes    [prefixKey][]prefixLen // by kind, in the order of lengths
 	policyIndex table
 	policies    vec[*policy]
+	ruled       [Deny + 1]tally // by effect, what its policies are about
 	labelIndex  table
 	labels      vec[namespaceLabels]
 
@@ -233,24 +234,31 @@ func (s *Snapshot) Decide(q *Request) Decision {
 	return c.decide()
 }
 
-// decide asks bans and policies around RBAC.
+// decide asks bans and policies around RBAC. The caller's names are looked up
+// among those of policies only if some policy could be about the request.
 func (c *query) decide() Decision {
 	var usual [usualHits]keyHit
-	hits := c.findKeys(usual[:0])
-	if len(hits) == 0 {
-		return c.bound()
-	}
-	id := c.banned(hits)
-	if id == none {
-		id = c.ruled(hits, Deny)
-	}
-	if id != none {
-		return Decision{snap: c.s, effect: Deny, policy: id + 1}
+	hits, found := usual[:0], false
+	if c.s.count.Bans > 0 || c.concerns(c.s.ruled[Deny].union, Deny) {
+		hits, found = c.findKeys(hits), true
+		id := c.banned(hits)
+		if id == none {
+			id = c.ruled(hits, Deny)
+		}
+		if id != none {
+			return Decision{snap: c.s, effect: Deny, policy: id + 1}
+		}
 	}
 	if d := c.bound(); d.effect != NoOpinion {
 		return d
 	}
-	if id = c.ruled(hits, Allow); id != none {
+	if c.s.count.Delegations == 0 && !c.concerns(c.s.ruled[Allow].union, Allow) {
+		return Decision{}
+	}
+	if !found {
+		hits = c.findKeys(hits)
+	}
+	if id := c.ruled(hits, Allow); id != none {
 		return Decision{snap: c.s, effect: Allow, policy: id + 1}
 	}
 	if c.s.count.Delegations == 0 {
