@@ -68,6 +68,15 @@ func Intent(event *Event) *Event {
 	return &intent
 }
 
+// Received returns the record of a request's arrival: a copy of e without what
+// only came of it.
+func (e *Event) Received() *Event {
+	out := *e
+	out.Stage, out.StageTimestamp = StageRequestReceived, e.RequestReceivedTimestamp
+	out.ResponseStatus, out.RequestObject, out.ResponseObject, out.Annotations = nil, nil, nil, nil
+	return &out
+}
+
 // DurabilityOf returns what the design's Record promise asks for: changes,
 // credentials and denials reach the disk at once, reads and reviews within
 // 100 ms. What cannot be classified is durable.

@@ -28,6 +28,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/access/limit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/caller"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -50,6 +51,8 @@ type Config struct {
 	Permit   func(context.Context, resource.Caller, *authz.Request) (allowed bool, reason string, err error)
 	Policy   authzen.Policy
 	Recorder audit.Recorder
+	// AuditPolicy says what of a request is recorded.
+	AuditPolicy AuditPolicy
 	// URL is where clients reach the server.
 	URL string
 	Now func() time.Time
@@ -57,6 +60,12 @@ type Config struct {
 	// InFlight bounds the requests that are served at once; more are told to
 	// come back. One caller has at most a quarter of them.
 	InFlight int
+}
+
+// AuditPolicy says how much of a request is recorded. Its rules see a request
+// to a path, with the method as verb.
+type AuditPolicy interface {
+	Evaluate(*policy.Request) policy.Decision
 }
 
 // handler serves the endpoints.
@@ -70,7 +79,7 @@ type handler struct {
 
 // New checks the configuration.
 func New(c Config) (http.Handler, error) {
-	if c.Next == nil || c.Authenticate == nil || c.Permit == nil || c.Policy.Access == nil || c.Recorder == nil || c.URL == "" || c.Now == nil || c.Log == nil || c.InFlight <= 0 {
+	if c.Next == nil || c.Authenticate == nil || c.Permit == nil || c.Policy.Access == nil || c.Recorder == nil || c.AuditPolicy == nil || c.URL == "" || c.Now == nil || c.Log == nil || c.InFlight <= 0 {
 		return nil, errors.New("authzenhttp: incomplete configuration")
 	}
 	return &handler{Config: c, slots: make(chan struct{}, c.InFlight), share: newShare(c.InFlight), large: newShare(c.InFlight / callerShare)}, nil
@@ -96,7 +105,9 @@ type turn struct {
 	ctx    context.Context
 	caller resource.Caller
 	ev     audit.Event
-	held   []func() // give the caller's places back
+	// body is the request, once it was understood.
+	body []byte
+	held []func() // give the caller's places back
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -135,8 +146,8 @@ func (h *handler) begin(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		host = r.RemoteAddr
 	}
 	t := &turn{ctx: ctx, ev: audit.Event{
-		Level: audit.LevelMetadata, AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
-		RequestURI: r.URL.Path, Verb: "create", SourceIPs: []string{host}, UserAgent: r.UserAgent(),
+		AuditID: uuid.NewString(), Stage: audit.StageResponseComplete,
+		RequestURI: r.URL.Path, Verb: strings.ToLower(r.Method), SourceIPs: []string{host}, UserAgent: r.UserAgent(),
 		RequestReceivedTimestamp: audit.MicroTime{Time: h.Now()},
 	}}
 	w.Header().Set("Audit-Id", t.ev.AuditID)
@@ -191,7 +202,6 @@ func (h *handler) serve(e endpoint, t *turn, w http.ResponseWriter, r *http.Requ
 		return nil, fault.New(fault.Invalid, "no query parameters are known here")
 	}
 	if e.method == http.MethodGet {
-		t.ev.Verb = "get"
 		return e.serve(h, t, nil)
 	}
 	if !authzen.IsJSON(r.Header.Get("Content-Type")) || r.Header.Get("Content-Encoding") != "" {
@@ -207,7 +217,11 @@ func (h *handler) serve(e endpoint, t *turn, w http.ResponseWriter, r *http.Requ
 	case len(body) > maxBody:
 		return nil, &unsupported{http.StatusRequestEntityTooLarge, "the body is over the limit"}
 	}
-	return e.serve(h, t, body)
+	answer, err := e.serve(h, t, body)
+	if err == nil {
+		t.body = body
+	}
+	return answer, err
 }
 
 // statuses are those of section 10.1.1, and of HTTP for the rest.
@@ -234,8 +248,14 @@ func (h *handler) finish(t *turn, w http.ResponseWriter, answer any, err error) 
 	} else {
 		t.ev.ResponseStatus = &audit.Status{Code: int32(code)}
 	}
-	t.ev.StageTimestamp = audit.MicroTime{Time: h.Now()}
-	if rerr := h.Recorder.Append(context.WithoutCancel(t.ctx), &t.ev, durability); rerr != nil {
+	var body []byte
+	if err == nil {
+		if body, err = json.Marshal(answer); err != nil { // answers are structs of strings, numbers and booleans
+			code, text = http.StatusInternalServerError, fault.Public(nil)
+			t.ev.ResponseStatus = &audit.Status{Status: "Failure", Message: text, Code: int32(code)}
+		}
+	}
+	if rerr := h.record(t, body, durability); rerr != nil {
 		h.Log.Error("question not recorded", "path", t.ev.RequestURI, "audit_id", t.ev.AuditID, "error", rerr)
 		refuse(w, http.StatusServiceUnavailable, "the request cannot be recorded; nothing was decided")
 		return
@@ -251,12 +271,35 @@ func (h *handler) finish(t *turn, w http.ResponseWriter, answer any, err error) 
 		refuse(w, code, text)
 		return
 	}
-	body, err := json.Marshal(answer)
-	if err != nil { // answers are structs of strings, numbers and booleans
-		refuse(w, http.StatusInternalServerError, fault.Public(nil))
-		return
-	}
 	write(w, http.StatusOK, body)
+}
+
+// record writes what the policy wants of the request; out is the answer, if
+// there is one.
+func (h *handler) record(t *turn, out []byte, durability audit.Durability) error {
+	known := t.ev.User.Username != ""
+	d := h.AuditPolicy.Evaluate(&policy.Request{
+		HasUser: known, User: t.ev.User.Username, Groups: t.ev.User.Groups, Verb: t.ev.Verb, Path: t.ev.RequestURI,
+	})
+	t.ev.Level = d.Level
+	ctx := context.WithoutCancel(t.ctx)
+	if known && d.Records(audit.StageRequestReceived) {
+		if err := h.Recorder.Append(ctx, t.ev.Received(), durability); err != nil {
+			return err
+		}
+	}
+	if !d.Records(t.ev.Stage) {
+		return nil
+	}
+	// A body that was not understood is not put on record.
+	if d.Level.Rank() >= audit.LevelRequest.Rank() && len(t.body) > 0 {
+		t.ev.RequestObject = t.body
+	}
+	if d.Level.Rank() >= audit.LevelRequestResponse.Rank() && len(out) > 0 {
+		t.ev.ResponseObject = out
+	}
+	t.ev.StageTimestamp = audit.MicroTime{Time: h.Now()}
+	return h.Recorder.Append(ctx, &t.ev, durability)
 }
 
 // refuse answers with a string, as the specification has errors.
@@ -284,7 +327,6 @@ const (
 
 // mayAsk refuses a caller without the permission to create a review.
 func (h *handler) mayAsk(t *turn, review string) error {
-	t.ev.ObjectRef = &audit.ObjectReference{Resource: review, APIGroup: "access.gatehouse.dev", APIVersion: "v1alpha1"}
 	allowed, reason, err := h.Permit(audit.WithNotes(t.ctx, &t.ev), t.caller, &authz.Request{
 		ResourceRequest: true, Verb: "create", APIGroup: "access.gatehouse.dev", Resource: review,
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/access/question"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/policy"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/resource"
@@ -39,8 +40,18 @@ func (r *recorder) Append(_ context.Context, ev *audit.Event, _ audit.Durability
 
 type world struct {
 	recorder recorder
+	level    policy.Decision // Metadata when it is zero
+	asked    []policy.Request
 	mayAsk   bool
 	refuse   error
+}
+
+func (w *world) Evaluate(q *policy.Request) policy.Decision {
+	w.asked = append(w.asked, *q)
+	if w.level.Level == "" {
+		return policy.Decision{Level: audit.LevelMetadata, OmitStages: []audit.Stage{audit.StageRequestReceived}}
+	}
+	return w.level
 }
 
 // serve sends one request and returns the answer as "CODE BODY".
@@ -67,7 +78,7 @@ func (w *world) serve(t *testing.T, r *http.Request) (string, http.Header) {
 			return w.mayAsk, "a rule", nil
 		},
 		Policy:   authzen.Policy{Asker: question.Asker{Access: a, Policy: p, Policies: question.NewPolicies()}},
-		Recorder: &w.recorder, URL: "https://pdp.example", Now: time.Now, Log: slog.New(slog.DiscardHandler), InFlight: 1,
+		Recorder: &w.recorder, AuditPolicy: w, URL: "https://pdp.example", Now: time.Now, Log: slog.New(slog.DiscardHandler), InFlight: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -256,5 +267,44 @@ func TestConfigIsComplete(t *testing.T) {
 	t.Parallel()
 	if _, err := New(Config{}); err == nil {
 		t.Error("an empty configuration is accepted")
+	}
+}
+
+// TestLevels: the record has of a question what the audit policy wants, which
+// is asked with the method and the path.
+func TestLevels(t *testing.T) {
+	t.Parallel()
+	const bad = `{"subject":{}}`
+	for _, c := range []struct {
+		level             policy.Decision
+		body              string
+		events            int
+		request, response string
+	}{
+		{policy.Decision{Level: audit.LevelNone}, good, 0, "", ""},
+		{policy.Decision{Level: audit.LevelNone}, bad, 0, "", ""},
+		{policy.Decision{Level: audit.LevelMetadata}, good, 1, "", ""},
+		{policy.Decision{Level: audit.LevelRequest}, good, 1, good, ""},
+		{policy.Decision{Level: audit.LevelRequestResponse}, good, 1, good, `{"decision":true}`},
+		{policy.Decision{Level: audit.LevelRequestResponse}, bad, 1, "", ""},
+		{policy.Decision{Level: audit.LevelRequestResponse, OmitStages: []audit.Stage{audit.StageResponseComplete}}, good, 0, "", ""},
+	} {
+		w := world{mayAsk: true, level: c.level}
+		got, _ := w.serve(t, post(authzen.EvaluationPath, c.body))
+		if want := map[string]string{good: "200 ", bad: "400 "}[c.body]; !strings.HasPrefix(got, want) {
+			t.Errorf("%+v: %s", c.level, got)
+		}
+		if len(w.asked) != 1 || w.asked[0].Verb != "post" || w.asked[0].Path != authzen.EvaluationPath || w.asked[0].Resource {
+			t.Errorf("the policy is asked %+v", w.asked)
+		}
+		if len(w.recorder.events) != c.events {
+			t.Errorf("%+v: %d events", c.level, len(w.recorder.events))
+			continue
+		}
+		for _, e := range w.recorder.events {
+			if e.Level != c.level.Level || string(e.RequestObject) != c.request || !strings.HasPrefix(string(e.ResponseObject), strings.TrimSuffix(c.response, "}")) || (c.response == "") != (len(e.ResponseObject) == 0) {
+				t.Errorf("%+v: %s request %q response %q", c.level, e.Level, e.RequestObject, e.ResponseObject)
+			}
+		}
 	}
 }

@@ -72,7 +72,7 @@ func TestSlowCallerHasItsShare(t *testing.T) {
 		Authenticate: func(*http.Request) (authn.Identity, bool, error) { return authn.Identity{}, true, nil },
 		Permit:       func(context.Context, resource.Caller, *authz.Request) (bool, string, error) { return true, "", nil },
 		Policy:       authzen.Policy{Asker: question.Asker{Access: a, Policy: p, Policies: question.NewPolicies()}},
-		Recorder:     unread{}, URL: "https://pdp.example", Now: time.Now, Log: slog.New(slog.DiscardHandler), InFlight: 8,
+		Recorder:     unread{}, AuditPolicy: &world{}, URL: "https://pdp.example", Now: time.Now, Log: slog.New(slog.DiscardHandler), InFlight: 8,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package fastlane_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,9 +15,10 @@ type static struct{ chain *policy.Chain }
 
 func (s *static) Chain() *policy.Chain { return s.chain }
 
+// set takes rules, and perhaps more of a policy.
 func (s *static) set(t *testing.T, rules string) {
 	t.Helper()
-	p, err := policy.Parse([]byte("{apiVersion: audit.k8s.io/v1, kind: Policy, rules: " + rules + "}"))
+	p, err := policy.Parse([]byte("{apiVersion: audit.k8s.io/v1, kind: Policy, " + rules + "}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func (s *static) set(t *testing.T, rules string) {
 func TestLevels(t *testing.T) {
 	t.Parallel()
 	p := &static{}
-	p.set(t, "[{level: Metadata}]")
+	p.set(t, "rules: [{level: Metadata}]")
 	w := newWorld(t, func(c *fastlane.Config) { c.Policy = p })
 	admin, site := w.client(w.admin, false), w.client(w.siteOne, false)
 	redactor, err := audit.NewRedactor()
@@ -59,7 +61,7 @@ func TestLevels(t *testing.T) {
 		{"[{level: RequestResponse, nonResourceURLs: [/sites/one/*]}]", map[string]string{"door": "RequestResponse"}},
 		{"[{level: Request, userGroups: [\"system:sites\"]}, {level: Metadata, verbs: [create]}]", map[string]string{"review": "Metadata", "token": "Metadata", "door": "Request", "nobody": "Metadata"}},
 	} {
-		p.set(t, c.rules)
+		p.set(t, "omitStages: [RequestReceived], rules: "+c.rules)
 		for name, ask := range asks {
 			w.record.take()
 			code := ask()
@@ -86,6 +88,50 @@ func TestLevels(t *testing.T) {
 			if strings.Contains(string(ev.AppendJSON(nil)), token) {
 				t.Errorf("%s at %s: the record holds a token", name, ev.Level)
 			}
+		}
+	}
+}
+
+// TestArrivals: where the policy wants a request's arrival on record, it is,
+// without what came of it; a door that has no opinion leaves nothing.
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	p := &static{}
+	p.set(t, "rules: [{level: RequestResponse, nonResourceURLs: [/sites/one/authorize]}, {level: Request, omitStages: [ResponseComplete]}]")
+	w := newWorld(t, func(c *fastlane.Config) { c.Policy = p })
+	admin, site := w.client(w.admin, false), w.client(w.siteOne, false)
+	stages := func() (out []string) {
+		events, _ := w.record.take()
+		for i, e := range events {
+			if e.AuditID != events[0].AuditID || e.Stage == audit.StageRequestReceived &&
+				(e.ResponseStatus != nil || len(e.RequestObject) > 0 || len(e.ResponseObject) > 0 || len(e.Annotations) > 0 || !e.StageTimestamp.Equal(e.RequestReceivedTimestamp.Time)) {
+				t.Errorf("event %d: %+v", i, e)
+			}
+			out = append(out, string(e.Stage)+" "+string(e.Level))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		what string
+		ask  func() int
+		want []string
+	}{
+		{"review", func() int { return w.do(admin, call{path: sarPath, body: sar("alice", "get", "pods")}).code }, []string{"RequestReceived Request"}},
+		{"door", func() int {
+			return w.do(site, call{path: "/sites/one/authorize", body: sar("alice", "get", "pods")}).code
+		}, []string{"RequestReceived RequestResponse", "ResponseComplete RequestResponse"}},
+		{"no opinion", func() int {
+			return w.do(site, call{path: "/sites/one/authorize/deny", body: sar("alice", "get", "pods")}).code
+		}, nil},
+		// As in the frame, whose arrivals are those of somebody.
+		{"nobody", func() int {
+			return w.do(w.client(nil, false), call{path: sarPath, body: sar("alice", "get", "pods")}).code
+		}, nil},
+	} {
+		w.record.take()
+		code := c.ask()
+		if got := stages(); !slices.Equal(got, c.want) {
+			t.Errorf("%s (%d): %q, want %q", c.what, code, got, c.want)
 		}
 	}
 }

@@ -255,7 +255,20 @@ const unrecorded = "the request cannot be recorded; nothing was decided"
 // answer, if it may be recorded.
 func (t *turn) record(out []byte) bool {
 	t.recorded = true
-	if t.silent || !t.apply(t.level(), out) {
+	if t.silent {
+		return true
+	}
+	d := t.level()
+	if t.ev.User.Username != "" && d.Records(audit.StageRequestReceived) {
+		// Only now it is known that the frame does not take the request over,
+		// which would record its arrival too.
+		t.ev.Level = d.Level
+		if err := t.lane.Recorder.Append(t.ctx, t.ev.Received(), t.durability); err != nil {
+			t.lane.Log.Error("request not recorded", "path", t.r.URL.Path, "audit_id", t.ev.AuditID, "error", err)
+			return false
+		}
+	}
+	if !t.apply(d, out) {
 		return true
 	}
 	t.ev.ResponseStatus = &t.status

@@ -389,7 +389,7 @@ func Run(ctx context.Context, o Options) error {
 	authZEN, err := authzenhttp.New(authzenhttp.Config{
 		Next:         frame.Handler(),
 		Authenticate: func(r *http.Request) (authn.Identity, bool, error) { return caller.From(r.Context(), chain, r) },
-		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: books.guard,
+		Permit:       answers.Permit, Policy: authzen.Policy{Asker: asked.Asker}, Recorder: books.guard, AuditPolicy: books.raised,
 		URL: at.url(), Now: now, Log: log, InFlight: inFlightQuestions,
 	})
 	if err != nil {

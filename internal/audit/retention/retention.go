@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,6 +54,9 @@ func Classify(site string, e *audit.Event) Class {
 	if d := e.Decision(); (d != "" && d != "allow") || (e.ResponseStatus != nil && (e.ResponseStatus.Code == 401 || e.ResponseStatus.Code == 403)) {
 		return ClassDenial
 	}
+	if site == "" && asks(e) {
+		return ClassReview
+	}
 	if audit.Changes(e) {
 		return ClassChange
 	}
@@ -60,6 +64,19 @@ func Classify(site string, e *audit.Event) Class {
 		return ClassReview
 	}
 	return ClassRead
+}
+
+// asks reports whether a post of ours was a question: what a site asks at its
+// doors stands beside the object that it asked about, and would pass for a
+// change of that.
+func asks(e *audit.Event) bool {
+	path, _, _ := strings.Cut(e.RequestURI, "?")
+	if strings.HasPrefix(path, "/access/v1/") { // AuthZEN
+		return true
+	}
+	door, isSite := strings.CutPrefix(path, "/sites/")
+	_, door, _ = strings.Cut(door, "/")
+	return isSite && (door == "authorize" || door == "authorize/deny" || door == "authenticate")
 }
 
 // Policy says how long each class is kept. A class that is not in it is kept

@@ -321,3 +321,32 @@ func TestSinksComeFirst(t *testing.T) {
 		running.Wait()
 	})
 }
+
+func TestClassify(t *testing.T) {
+	t.Parallel()
+	pods := &audit.ObjectReference{Resource: "pods", Namespace: "shop", Name: "web"}
+	forbid := map[string]string{audit.AnnotationDecision: "forbid"}
+	for _, c := range []struct {
+		site  string
+		event audit.Event
+		want  retention.Class
+	}{
+		{"", audit.Event{Verb: "get", ObjectRef: pods}, retention.ClassRead},
+		{"", audit.Event{Verb: "create", ObjectRef: pods, RequestURI: "/api/v1/namespaces/shop/pods"}, retention.ClassChange},
+		{"", audit.Event{Verb: "delete", ObjectRef: pods, Annotations: forbid}, retention.ClassDenial},
+		{"", audit.Event{Verb: "create", ObjectRef: &audit.ObjectReference{APIGroup: "authorization.k8s.io", Resource: "subjectaccessreviews"}}, retention.ClassReview},
+		// What a site asked about an object is no change of it.
+		{"", audit.Event{Verb: "create", ObjectRef: pods, RequestURI: "/sites/blue/authorize"}, retention.ClassReview},
+		{"", audit.Event{Verb: "create", ObjectRef: pods, RequestURI: "/sites/blue/authorize/deny?timeout=1s", Annotations: forbid}, retention.ClassDenial},
+		{"", audit.Event{Verb: "create", RequestURI: "/sites/blue/authenticate"}, retention.ClassReview},
+		{"", audit.Event{Verb: "post", RequestURI: "/access/v1/evaluation"}, retention.ClassReview},
+		// What is done at a door is one, and a site's own account of itself
+		// cannot choose its class by a path of ours.
+		{"", audit.Event{Verb: "create", RequestURI: "/sites/blue/sign"}, retention.ClassChange},
+		{"blue", audit.Event{Verb: "create", ObjectRef: pods, RequestURI: "/sites/blue/authorize"}, retention.ClassChange},
+	} {
+		if got := retention.Classify(c.site, &c.event); got != c.want {
+			t.Errorf("%q %+v: %s, want %s", c.site, c.event, got, c.want)
+		}
+	}
+}
