@@ -36,7 +36,10 @@ func (c client) tokenUser(token string) (username string, extra map[string][]str
 	if !review.Status.Authenticated {
 		return "", nil
 	}
-	delete(review.Status.User.Extra, "authentication.kubernetes.io/credential-id")
+	// Beside what Kubernetes says of a token stands what only we say.
+	maps.DeleteFunc(review.Status.User.Extra, func(key string, _ []string) bool {
+		return key == "authentication.kubernetes.io/credential-id" || strings.HasPrefix(key, "authentication.gatehouse.dev/")
+	})
 	return review.Status.User.Username, review.Status.User.Extra
 }
 
