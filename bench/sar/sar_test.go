@@ -33,7 +33,7 @@ func TestLoadAskAndMeasure(t *testing.T) {
 	if err := c.load(t.Context(), l, 8); err != nil {
 		t.Fatal(err)
 	}
-	until := time.Now().Add(settleWithin)
+	until := time.Now().Add(4 * settleWithin) // beside other tests
 	for {
 		allowed, err := c.answers(t.Context(), l.reviews, 8)
 		if err != nil {
