@@ -440,12 +440,12 @@ spec:
 		"pool-approval": "{verbs: [update], apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests/approval]}",
 		"pool-reader":   "{verbs: [get], apiGroups: [certificates.k8s.io], resources: [certificatesigningrequests]}",
 	} {
-		admin.feed(roleFor("wanda", name, rule), "create", "-f", "-")
+		admin.feed(roleFor("polly", name, rule), "create", "-f", "-")
 	}
 	eventually(t, commandWithin, "the approver's roles count", func() bool {
-		return admin.exec("", "auth", "can-i", "update", "certificatesigningrequests.certificates.k8s.io", "--subresource=approval", "--as=wanda").Code == 0
+		return admin.exec("", "auth", "can-i", "update", "certificatesigningrequests.certificates.k8s.io", "--subresource=approval", "--as=polly").Code == 0
 	})
-	admin.fails(1, []string{"orbidden", "node-pool.gatehouse.dev/gpu"}, "certificate", "approve", "web-1-as-gpu", "--as=wanda")
+	admin.fails(1, []string{"orbidden", "node-pool.gatehouse.dev/gpu"}, "certificate", "approve", "web-1-as-gpu", "--as=polly")
 	// It does not leave its pool by asking either: what is denied to the pool
 	// would not be denied then. Its renewal is approved, asked after the other.
 	leaving, _ := nodeRequest(t, "web-1-leaves", kubeletSigner, "web-1", "system:nodes")

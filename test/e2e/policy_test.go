@@ -237,13 +237,13 @@ func TestBannedSubjectIsNotImpersonated(t *testing.T) {
 	g := shared(t)
 	k := as(t, g)
 	k.namespace("banned-as")
-	k.run("create", "rolebinding", "mallory", "-n", "banned-as", "--clusterrole=view", "--user=mallory")
-	k.can(true, "get", "configmaps", "-n", "banned-as", "--as=mallory")
-	name := revoke(t, g, "subject", "user/mallory")
-	promptly(t, effectWithin, "mallory is refused", func() bool {
-		return k.exec("", "get", "configmaps", "-n", "banned-as", "--as=mallory").Code == 1
+	k.run("create", "rolebinding", "barred", "-n", "banned-as", "--clusterrole=view", "--user=barred")
+	k.can(true, "get", "configmaps", "-n", "banned-as", "--as=barred")
+	name := revoke(t, g, "subject", "user/barred")
+	promptly(t, effectWithin, "barred is refused", func() bool {
+		return k.exec("", "get", "configmaps", "-n", "banned-as", "--as=barred").Code == 1
 	})
-	k.fails(1, []string{"Forbidden", name, "story"}, "get", "configmaps", "-n", "banned-as", "--as=mallory")
+	k.fails(1, []string{"Forbidden", name, "story"}, "get", "configmaps", "-n", "banned-as", "--as=barred")
 	k.run("get", "configmaps", "-n", "banned-as", "--as=somebody", "--as-group=system:masters")
 }
 
