@@ -197,20 +197,21 @@ func TestGapsOutliveFaults(t *testing.T) {
 	if err := p.replicas[1].Accept(t.Context(), "blue", &r); fault.KindOf(err) != fault.Exhausted || p.gaps() != before {
 		t.Errorf("two reports at once: %v", err)
 	}
-	// Many at once, told to all replicas.
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for n := range int64(25) {
+	// Many at once, told to all replicas. They wait for each other, since time
+	// that passes for one in the middle of its work makes that an orphan.
+	for n := range int64(25) {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
 				p.pass(leastWait)
 				r := totalwire.Report{Processes: []totalwire.Process{said(fmt.Sprint("c", i), 100, n, n, 0)}}
 				if err := p.replicas[i%2].Accept(t.Context(), "blue", &r); err != nil && fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.Exhausted {
 					t.Error(err)
 				}
-			}
-		})
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 	for i := range 8 {
 		p.pass(leastWait)
 		p.report(0, said(fmt.Sprint("c", i), 100, 24, 24, 0))
