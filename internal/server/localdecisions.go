@@ -85,15 +85,27 @@ func (d siteDoors) Acknowledged(site string, policyOf time.Time) {
 	d.status.Heard(site, banstatus.DenyDoor, policyOf)
 }
 
-// forgetFollower is when a follower that was not heard of leaves the status.
+// banFollowers is who follows, for the status of bans.
+func (l *localDecisions) banFollowers() map[string][]banstatus.Follower {
+	out := map[string][]banstatus.Follower{}
+	for site, list := range l.Followers() {
+		for _, f := range list {
+			out[site] = append(out[site], banstatus.Follower{Name: f.Name, Connected: f.Left.IsZero(), Policy: f.Issued, Told: f.Told, LastHeard: f.Acknowledged})
+		}
+	}
+	return out
+}
+
+// forgetFollower is when a follower that was not heard of leaves the status, at
+// the earliest: one that may still decide stays.
 const forgetFollower = 24 * time.Hour
 
 // setFollowers brings the status of a site to what is known of its followers
 // here. Those of other replicas stay.
-func setFollowers(status *federationapi.SiteStatus, here []policystream.State, now time.Time) {
+func setFollowers(status *federationapi.SiteStatus, here []policystream.State, maxAge time.Duration, now time.Time) {
 	byName := map[string]federationapi.SiteFollower{}
 	for _, f := range status.Followers {
-		if f.LastHeard != nil && now.Sub(f.LastHeard.Time) < forgetFollower {
+		if f.LastHeard != nil && now.Sub(f.LastHeard.Time) < max(forgetFollower, maxAge) {
 			byName[f.Name] = f
 		}
 	}

@@ -34,7 +34,7 @@ func TestSetFollowers(t *testing.T) {
 		{Name: "here", Sequence: 5, Acknowledged: now, Issued: now.Add(-time.Second)},
 		{Name: "moved", Sequence: 4, Acknowledged: now.Add(-time.Hour)}, // another replica heard it since
 		{Name: "silent", Since: now},
-	}, now)
+	}, 24*time.Hour, now)
 	var got []string
 	for _, f := range status.Followers {
 		got = append(got, fmt.Sprint(f.Name, " ", f.Sequence))
@@ -49,7 +49,7 @@ func TestSetFollowers(t *testing.T) {
 	for i := range 2 * maxFollowers {
 		many = append(many, policystream.State{Name: fmt.Sprint("f", i), Sequence: 1, Acknowledged: now})
 	}
-	if setFollowers(&status, many, now); len(status.Followers) != maxFollowers {
+	if setFollowers(&status, many, 24*time.Hour, now); len(status.Followers) != maxFollowers {
 		t.Errorf("%d followers", len(status.Followers))
 	}
 }

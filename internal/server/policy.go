@@ -113,7 +113,7 @@ func (b *beyondRBAC) report(ctx context.Context, frame *kubeapi.Frame) error {
 		}
 		for _, r := range b.status.Take() {
 			err := frame.Modify(ctx, bans, "status", "", r.Name, func(o resource.Object) error {
-				banstatus.Merge(&o.(*accessapi.Ban).Status, r.Status)
+				r.Merge(&o.(*accessapi.Ban).Status)
 				return nil
 			})
 			if err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {

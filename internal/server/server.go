@@ -197,6 +197,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	beyond.status.Follow(local.maxAge, local.banFollowers)
 
 	// The frame.
 	var mapper kindMapper

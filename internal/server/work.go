@@ -103,7 +103,7 @@ func reportDoors(ctx context.Context, frame *kubeapi.Frame, directory *federatio
 				for _, use := range uses {
 					setDoor(status, use)
 				}
-				setFollowers(status, followers[site], now())
+				setFollowers(status, followers[site], local.maxAge, now())
 				return nil
 			})
 			if err != nil && ctx.Err() == nil {

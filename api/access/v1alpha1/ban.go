@@ -84,14 +84,35 @@ type BanStatus struct {
 type BanSite struct {
 	// name of the site.
 	Name string `json:"name"`
-	// acknowledged is when the site first asked after the ban came into
-	// force; absent while nothing was heard from it.
+	// acknowledged is when it was first known that the site decides by the ban:
+	// it asked since the ban came into force, and every local decision point
+	// that may still decide there has policy with the ban. Absent while that
+	// is not known.
 	// +optional
 	Acknowledged *metav1.Time `json:"acknowledged,omitempty"`
+	// notHeardFrom lists the local decision points of the site that were not
+	// heard from since and may go on deciding without the ban.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	NotHeardFrom []BanDecisionPoint `json:"notHeardFrom,omitempty"`
 	// limits say in CamelCase where the ban cannot hold at this site.
 	// +optional
 	// +listType=set
 	Limits []string `json:"limits,omitempty"`
+}
+
+// BanDecisionPoint is a local decision point that is not known to decide by a
+// ban.
+type BanDecisionPoint struct {
+	// name by which it follows policy, usually that of its host.
+	Name string `json:"name"`
+	// lastHeard is when it was heard from last.
+	// +optional
+	LastHeard *metav1.Time `json:"lastHeard,omitempty"`
+	// decidesUntil is when the policy that it was given ends, and with it every
+	// decision there.
+	DecidesUntil metav1.Time `json:"decidesUntil"`
 }
 
 // BanList is a list of bans.

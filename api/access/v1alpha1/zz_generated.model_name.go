@@ -51,6 +51,11 @@ func (in Ban) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in BanDecisionPoint) OpenAPIModelName() string {
+	return "dev.gatehouse.access.v1alpha1.BanDecisionPoint"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in BanList) OpenAPIModelName() string {
 	return "dev.gatehouse.access.v1alpha1.BanList"
 }

@@ -80,6 +80,7 @@ type Publisher struct {
 	mu        sync.Mutex // guards the rest
 	sites     map[string]*site
 	followers int
+	left      map[string][]State // by site, in the order of leaving
 	closed    bool
 }
 
@@ -106,7 +107,7 @@ func New(cfg Config) (*Publisher, error) {
 	if cfg.MaxAge == 0 {
 		cfg.MaxAge = DefaultMaxAge
 	}
-	return &Publisher{cfg: cfg, wake: make(chan struct{}, 1), sites: map[string]*site{}}, nil
+	return &Publisher{cfg: cfg, wake: make(chan struct{}, 1), sites: map[string]*site{}, left: map[string][]State{}}, nil
 }
 
 // Run compiles until ctx ends; then every subscription ends too.
@@ -287,6 +288,9 @@ func (p *Publisher) end(name string, err error) {
 	s.failed = err
 	close(s.changed)
 	p.followers -= len(s.followers)
+	for f := range s.followers {
+		p.leave(f)
+	}
 	delete(p.sites, name)
 }
 

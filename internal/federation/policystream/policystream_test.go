@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -39,7 +40,9 @@ func (r *replica) trusted() []snapshot.Issuer {
 	return []snapshot.Issuer{{URL: "https://issuer.example", KeySet: *r.issuer.Load()}}
 }
 
-func start(t *testing.T, store keys.Store) *replica {
+func start(t *testing.T, store keys.Store) *replica { return startFor(t, store, 0) }
+
+func startFor(t *testing.T, store keys.Store, maxAge time.Duration) *replica {
 	t.Helper()
 	r := &replica{t: t, engine: authz.New(), index: authn.NewIndex(nil)}
 	none := `{"keys":[]}`
@@ -57,7 +60,7 @@ func start(t *testing.T, store keys.Store) *replica {
 			}
 			return nil
 		},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		MaxAge: maxAge, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -270,7 +273,7 @@ func TestResume(t *testing.T) {
 		f := one.follow("blue", "a", policystream.Held{})
 		h := f.frame()
 		f.Close()
-		if len(one.Followers()) != 0 {
+		if list := one.Followers()["blue"]; len(list) != 1 || list[0].Left.IsZero() {
 			t.Errorf("still followed: %v", one.Followers())
 		}
 		// The same policy is only renewed.
@@ -376,8 +379,57 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%v %v", at, ok)
 		}
 		i.Close()
-		if at, ok := r.Acknowledge("blue", "x", h.Sequence); !ok || !at.Equal(h.Issued) || r.Followers()["blue"][0].Sequence != h.Sequence {
+		if at, ok := r.Acknowledge("blue", "x", h.Sequence); !ok || !at.Equal(h.Issued) ||
+			!slices.ContainsFunc(r.Followers()["blue"], func(s policystream.State) bool { return s.Name == "x" && s.Sequence == h.Sequence }) {
 			t.Errorf("not acknowledged: %v %v %+v", at, ok, r.Followers())
+		}
+	})
+}
+
+// TestWhoLeftIsRemembered: a follower that is gone goes on deciding.
+func TestWhoLeftIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const maxAge = 10 * time.Minute
+		r := startFor(t, keystest.NewMemory(), maxAge)
+		one := func() (out policystream.State) {
+			if list := r.Followers()["blue"]; len(list) == 1 {
+				out = list[0]
+			}
+			return out
+		}
+		f := r.follow("blue", "a", policystream.Held{})
+		h := f.frame()
+		r.Acknowledge("blue", "a", h.Sequence)
+		time.Sleep(time.Minute)
+		f.Close()
+		if s := one(); s.Left.IsZero() || s.Told.Before(h.Issued) || !s.Issued.Equal(h.Issued) {
+			t.Errorf("it left: %+v", s)
+		}
+		// It comes, is told nothing, and leaves again.
+		g := r.follow("blue", "a", policystream.Held{})
+		if s := one(); !s.Left.IsZero() || !s.Issued.Equal(h.Issued) {
+			t.Errorf("it is back: %+v", s)
+		}
+		g.Close()
+		if s := one(); s.Left.IsZero() || s.Told.Before(h.Issued) {
+			t.Errorf("it left again: %+v", s)
+		}
+		time.Sleep(maxAge)
+		if s := one(); s.Name != "" {
+			t.Errorf("after the end of its policy: %+v", s)
+		}
+		// Who was told nothing decides nothing that came from here.
+		r.follow("red", "b", policystream.Held{}).Close()
+		if list := r.Followers()["red"]; len(list) > 0 {
+			t.Errorf("%+v", list)
+		}
+		for i := range 100 {
+			x := r.follow("blue", fmt.Sprint("x", i), policystream.Held{})
+			x.frame()
+			x.Close()
+		}
+		if n := len(r.Followers()["blue"]); n != 64 {
+			t.Errorf("%d are remembered", n)
 		}
 	})
 }

@@ -44,6 +44,9 @@ type State struct {
 	Sequence     uint64
 	Acknowledged time.Time
 	Issued       time.Time
+	// Told is the time of the newest policy that it was sent, and Left when it
+	// left; zero while it follows.
+	Told, Left time.Time
 }
 
 // Subscription is one follower. One goroutine uses it.
@@ -82,6 +85,7 @@ func (p *Publisher) Follow(siteName, name string, held Held) (*Subscription, err
 	f := &Subscription{p: p, site: siteName, of: s, held: held, state: State{Name: name, Since: p.cfg.Now()}}
 	s.followers[f] = true
 	p.followers++
+	p.returned(f)
 	p.nudge()
 	return f, nil
 }
@@ -129,7 +133,7 @@ func (f *Subscription) Next(ctx context.Context) (Update, error) {
 				frame = renewal
 			}
 			f.p.mu.Lock()
-			f.held, f.issued = Held{header.Sequence, header.Digest}, header.Issued
+			f.held, f.issued, f.state.Told = Held{header.Sequence, header.Digest}, header.Issued, header.Issued
 			f.p.mu.Unlock()
 			return Update{Frame: frame}, nil
 		}
@@ -151,6 +155,7 @@ func (f *Subscription) Close() {
 		return // counted already
 	}
 	delete(s.followers, f)
+	f.p.leave(f)
 	f.p.followers--
 	if len(s.followers) == 0 {
 		delete(f.p.sites, f.site)
@@ -184,7 +189,42 @@ func (p *Publisher) Acknowledge(siteName, name string, sequence uint64) (policyO
 	return policyOf, ok
 }
 
-// Followers returns who follows which site, in the order of names.
+// maxLeft bounds how many followers of a site are remembered that left.
+const maxLeft = 64
+
+// leave remembers a follower for as long as what it was told decides. p.mu is
+// held.
+func (p *Publisher) leave(f *Subscription) {
+	now := p.cfg.Now()
+	left := slices.DeleteFunc(p.left[f.site], func(s State) bool { return s.Name == f.state.Name || now.Sub(s.Told) >= p.cfg.MaxAge })
+	if f.state.Told.IsZero() {
+		// It was told nothing here; what it came with, another replica knows.
+		p.left[f.site] = left
+		return
+	}
+	f.state.Left = now
+	if left = append(left, f.state); len(left) > maxLeft {
+		left = left[1:]
+	}
+	p.left[f.site] = left
+}
+
+// returned takes up what is remembered of a follower. p.mu is held.
+func (p *Publisher) returned(f *Subscription) {
+	left := p.left[f.site]
+	if i := slices.IndexFunc(left, func(s State) bool { return s.Name == f.state.Name }); i >= 0 {
+		since := f.state.Since
+		f.state = left[i]
+		f.state.Since, f.state.Left = since, time.Time{}
+		p.left[f.site] = slices.Delete(left, i, i+1)
+	}
+	if len(p.left[f.site]) == 0 {
+		delete(p.left, f.site)
+	}
+}
+
+// Followers returns who follows which site, and who did and may still decide by
+// what it was told, in the order of names.
 func (p *Publisher) Followers() map[string][]State {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,6 +233,16 @@ func (p *Publisher) Followers() map[string][]State {
 		for f := range s.followers {
 			out[name] = append(out[name], f.state)
 		}
+	}
+	now := p.cfg.Now()
+	for name, left := range p.left {
+		for _, s := range left {
+			if now.Sub(s.Told) < p.cfg.MaxAge {
+				out[name] = append(out[name], s)
+			}
+		}
+	}
+	for name := range out {
 		slices.SortFunc(out[name], func(a, b State) int { return strings.Compare(a.Name, b.Name) })
 	}
 	return out

@@ -38,6 +38,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.AccessReviewStatus{}.OpenAPIModelName():                       schema_gatehouse_api_access_v1alpha1_AccessReviewStatus(ref),
 		v1alpha1.Answer{}.OpenAPIModelName():                                   schema_gatehouse_api_access_v1alpha1_Answer(ref),
 		v1alpha1.Ban{}.OpenAPIModelName():                                      schema_gatehouse_api_access_v1alpha1_Ban(ref),
+		v1alpha1.BanDecisionPoint{}.OpenAPIModelName():                         schema_gatehouse_api_access_v1alpha1_BanDecisionPoint(ref),
 		v1alpha1.BanList{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanList(ref),
 		v1alpha1.BanSite{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanSite(ref),
 		v1alpha1.BanSpec{}.OpenAPIModelName():                                  schema_gatehouse_api_access_v1alpha1_BanSpec(ref),
@@ -1112,6 +1113,42 @@ func schema_gatehouse_api_access_v1alpha1_Ban(ref common.ReferenceCallback) comm
 	}
 }
 
+func schema_gatehouse_api_access_v1alpha1_BanDecisionPoint(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "BanDecisionPoint is a local decision point that is not known to decide by a ban.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name by which it follows policy, usually that of its host.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"lastHeard": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastHeard is when it was heard from last.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"decidesUntil": {
+						SchemaProps: spec.SchemaProps{
+							Description: "decidesUntil is when the policy that it was given ends, and with it every decision there.",
+							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"name", "decidesUntil"},
+			},
+		},
+		Dependencies: []string{
+			metav1.Time{}.OpenAPIModelName()},
+	}
+}
+
 func schema_gatehouse_api_access_v1alpha1_BanList(ref common.ReferenceCallback) common.OpenAPIDefinition {
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
@@ -1179,8 +1216,29 @@ func schema_gatehouse_api_access_v1alpha1_BanSite(ref common.ReferenceCallback) 
 					},
 					"acknowledged": {
 						SchemaProps: spec.SchemaProps{
-							Description: "acknowledged is when the site first asked after the ban came into force; absent while nothing was heard from it.",
+							Description: "acknowledged is when it was first known that the site decides by the ban: it asked since the ban came into force, and every local decision point that may still decide there has policy with the ban. Absent while that is not known.",
 							Ref:         ref(metav1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"notHeardFrom": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-map-keys": []interface{}{
+									"name",
+								},
+								"x-kubernetes-list-type": "map",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "notHeardFrom lists the local decision points of the site that were not heard from since and may go on deciding without the ban.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.BanDecisionPoint{}.OpenAPIModelName()),
+									},
+								},
+							},
 						},
 					},
 					"limits": {
@@ -1207,7 +1265,7 @@ func schema_gatehouse_api_access_v1alpha1_BanSite(ref common.ReferenceCallback) 
 			},
 		},
 		Dependencies: []string{
-			metav1.Time{}.OpenAPIModelName()},
+			v1alpha1.BanDecisionPoint{}.OpenAPIModelName(), metav1.Time{}.OpenAPIModelName()},
 	}
 }
 

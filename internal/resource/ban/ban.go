@@ -53,7 +53,7 @@ func New(check Check) resource.Kind {
 			{Name: "Banned", Description: "Who or what is turned off.", Value: func(b *accessv1alpha1.Ban) any { return banned(&b.Spec) }},
 			{Name: "Until", Description: "When the ban ends.", Value: func(b *accessv1alpha1.Ban) any { return until(b) }},
 			{Name: "Sites", Description: "Where the ban holds.", Value: func(b *accessv1alpha1.Ban) any { return where(b) }},
-			{Name: "Heard", Description: "How many of the sites concerned have asked since.", Value: func(b *accessv1alpha1.Ban) any { return heard(b) }},
+			{Name: "Heard", Description: "How many of the sites concerned are known to decide by the ban.", Value: func(b *accessv1alpha1.Ban) any { return heard(b) }},
 			resource.Age[*accessv1alpha1.Ban](),
 			{Name: "Reason", Priority: 1, Description: "Why.", Value: func(b *accessv1alpha1.Ban) any { return b.Spec.Reason }},
 		},
