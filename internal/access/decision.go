@@ -1,6 +1,7 @@
 package access
 
 import (
+	"encoding/json"
 	"slices"
 
 	"github.com/gatehouse-dev/gatehouse/authz"
@@ -98,6 +99,30 @@ func (d Decision) Delegations() []authz.Delegation {
 		return nil
 	}
 	return d.engine.Delegations()
+}
+
+// Handed says for the record by whom the subject has what it was allowed: the
+// chain of delegations as JSON, the subject's own first, and the name of the
+// first giver. Both are empty when the subject holds it itself.
+func (d Decision) Handed() (chain, giver string) {
+	delegations := d.Delegations()
+	if len(delegations) == 0 {
+		return "", ""
+	}
+	type link struct {
+		Delegation string `json:"delegation"`
+		From       string `json:"from"`
+		To         string `json:"to"`
+	}
+	links := make([]link, len(delegations))
+	for i := range delegations {
+		links[i] = link{delegations[i].Name, delegations[i].Giver.User, ReceiverName(delegations[i].To)}
+	}
+	text, err := json.Marshal(links)
+	if err != nil { // strings
+		text = nil
+	}
+	return string(text), delegations[len(delegations)-1].Giver.User
 }
 
 // Grant returns the binding that allowed; ok is false when none did. Where the

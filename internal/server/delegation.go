@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"sync/atomic"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -57,30 +56,9 @@ func (h handover) check(ctx context.Context, by resource.Caller, d *accessapi.De
 
 // noteChain records by whom the caller of a request has the right to make it.
 func noteChain(ctx context.Context, d access.Decision) {
-	chain := d.Delegations()
-	if len(chain) == 0 {
-		return
-	}
-	type link struct {
-		Delegation string `json:"delegation"`
-		From       string `json:"from"`
-		To         string `json:"to"`
-	}
-	links := make([]link, len(chain))
-	for i := range chain {
-		to := access.ReceiverName(chain[i].To)
-		links[i] = link{chain[i].Name, chain[i].Giver.User, to}
-	}
-	text, err := json.Marshal(links)
-	if err != nil { // strings
-		return
-	}
-	for key, value := range map[string]string{
-		audit.AnnotationDelegation: string(text),
-		audit.AnnotationOnBehalf:   chain[len(chain)-1].Giver.User,
-	} {
-		kubeapi.Annotate(ctx, key, value)
-		audit.Note(ctx, key, value)
+	if chain, giver := d.Handed(); giver != "" {
+		contribute(ctx, audit.AnnotationDelegation, chain)
+		contribute(ctx, audit.AnnotationOnBehalf, giver)
 	}
 }
 

@@ -175,7 +175,7 @@ func (reviews) Token(context.Context, *authenticationv1.TokenReviewSpec) (authen
 
 // AccessAtSite answers as the control plane does: what has ended first, then
 // policy.
-func (r reviews) AccessAtSite(_ context.Context, site *federationapi.Site, denials bool, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
+func (r reviews) AccessAtSite(ctx context.Context, site *federationapi.Site, denials bool, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
 	in, err := r.policy()
 	if err != nil {
 		return authorizationv1.SubjectAccessReviewStatus{}, err
@@ -188,7 +188,14 @@ func (r reviews) AccessAtSite(_ context.Context, site *federationapi.Site, denia
 	case reason != "":
 		return authorizationv1.SubjectAccessReviewStatus{Denied: denials, Reason: reason}, nil
 	}
-	status := review.Status(access.ReviewAtSite(in.Snapshot, site.Name, spec, now))
+	if err := access.CheckLength(spec); err != nil {
+		return authorizationv1.SubjectAccessReviewStatus{}, err
+	}
+	d := access.ReviewAtSite(in.Snapshot, site.Name, spec, now)
+	if !denials {
+		note(ctx, d)
+	}
+	status := review.Status(d)
 	if denials && !status.Denied {
 		status = authorizationv1.SubjectAccessReviewStatus{}
 	}
@@ -252,11 +259,28 @@ func (r recordAll) Chain() *policy.Chain { return r.chain }
 // recorder says in every event where and by which policy it was decided.
 type recorder struct{ *Point }
 
-// Annotations of an event that was decided here.
+// Annotations of an event that was decided here. They stand where a site may
+// write: what begins with audit.gatehouse.dev/ is the control plane's own word.
 const (
 	AnnotationPoint  = "decision.gatehouse.dev/point"
 	AnnotationPolicy = "decision.gatehouse.dev/policy"
+	// AnnotationChain and AnnotationOnBehalf say by whom the caller has what it
+	// was allowed, AnnotationDecider which AccessPolicy or Ban decided.
+	AnnotationChain    = "decision.gatehouse.dev/delegation-chain"
+	AnnotationOnBehalf = "decision.gatehouse.dev/on-behalf-of"
+	AnnotationDecider  = "decision.gatehouse.dev/policies"
 )
+
+// note adds to the event of a question what decided it.
+func note(ctx context.Context, d access.Decision) {
+	if chain, giver := d.Handed(); giver != "" {
+		audit.Note(ctx, AnnotationChain, chain)
+		audit.Note(ctx, AnnotationOnBehalf, giver)
+	}
+	if kind, name, ok := d.Decider(); ok {
+		audit.Note(ctx, AnnotationDecider, kind+"/"+name)
+	}
+}
 
 func (r recorder) Append(ctx context.Context, e *audit.Event, d audit.Durability) error {
 	e.Annotate(AnnotationPoint, r.cfg.Name)

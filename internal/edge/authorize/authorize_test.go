@@ -15,6 +15,7 @@ import (
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
@@ -133,10 +134,10 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 		w.ship()
 		for range 200 {
 			spec, denials := d.question(), d.IntN(2) == 0
-			want := w.answer(w.cfg.Site, denials, spec, noon)
+			want, wantErr := w.answer(w.cfg.Site, denials, spec, noon)
 			got, err := w.ask(denials, spec)
-			if err != nil || got != want {
-				t.Fatalf("seed %d, denials %v, %+v %+v %+v:\ncentre %+v\nhere   %+v %v", seed, denials, spec, spec.ResourceAttributes, spec.NonResourceAttributes, want, got, err)
+			if fmt.Sprint(err) != fmt.Sprint(wantErr) || got != want {
+				t.Fatalf("seed %d, denials %v, %.1000s:\ncentre %+v %v\nhere   %+v %v", seed, denials, spec, want, wantErr, got, err)
 			}
 			switch {
 			case got.Denied:
@@ -414,5 +415,55 @@ func TestDenyOnly(t *testing.T) {
 	}
 	if w.sites.known.Load().Spec.Mode != federationapi.SiteFull {
 		t.Error("the site that is known was changed")
+	}
+}
+
+// TestHandedOn: what decided here is on record here, with both names.
+func TestHandedOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	w.engine.Update(func(tx *authz.Tx) {
+		allowAda(tx)
+		tx.PutDelegation(authz.Delegation{Name: "one-hour", ID: "1", Giver: authz.Giver{User: "ada"}, To: authz.Subject{Kind: authz.User, Name: "bea"},
+			Rules: []authz.Rule{{Verbs: []string{"get"}, APIGroups: []string{""}, Resources: []string{"pods"}}}, Sites: []string{"blue"}, NotAfter: noon.Add(time.Hour)})
+	})
+	w.ship()
+	ask := func(user string) (bool, map[string]string) {
+		t.Helper()
+		site, _ := w.sites.Get("blue")
+		e := &audit.Event{}
+		s, err := reviews{w.Point}.AccessAtSite(audit.WithNotes(t.Context(), e), site, false, question(user))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Allowed, e.Annotations
+	}
+	if ok, notes := ask("bea"); !ok || notes[AnnotationOnBehalf] != "ada" || notes[AnnotationChain] != `[{"delegation":"one-hour","from":"ada","to":"bea"}]` {
+		t.Errorf("the receiver: %v %v", ok, notes)
+	}
+	if ok, notes := ask("ada"); !ok || notes[AnnotationOnBehalf] != "" || notes[AnnotationDecider] != "AccessPolicy/ada-reads" {
+		t.Errorf("the giver: %v %v", ok, notes)
+	}
+	// The giver loses it, and with it the receiver.
+	w.engine.Update(func(tx *authz.Tx) { tx.DeletePolicy("ada-reads") })
+	w.ship()
+	if ok, notes := ask("bea"); ok || len(notes) > 0 {
+		t.Errorf("after the giver lost it: %v %v", ok, notes)
+	}
+}
+
+// TestTooLong: the same refusal as at the control plane.
+func TestTooLong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "blue")
+	w.engine.Update(allowAda)
+	w.ship()
+	spec := question("ada")
+	spec.ResourceAttributes = nil
+	spec.NonResourceAttributes = &authorizationv1.NonResourceAttributes{Verb: "get", Path: strings.Repeat("/x", 5000)}
+	for _, denials := range []bool{true, false} {
+		if s, err := w.ask(denials, spec); fault.KindOf(err) != fault.Invalid || s.Allowed {
+			t.Errorf("%+v %v", s, err)
+		}
 	}
 }

@@ -92,10 +92,13 @@ func (p *Point) metadata(w http.ResponseWriter, _ *http.Request) {
 }
 
 // decider answers AuthZEN questions by the policy of one moment.
-type decider struct{ *Point }
+type decider struct {
+	*Point
+	alone bool // the question has an event of its own
+}
 
 // Decide reads names as the site knows them.
-func (d decider) Decide(_ context.Context, q *authzen.Question) (allowed bool, reason string, err error) {
+func (d decider) Decide(ctx context.Context, q *authzen.Question) (allowed bool, reason string, err error) {
 	in, err := d.policy()
 	if err != nil {
 		return false, "", err
@@ -108,6 +111,9 @@ func (d decider) Decide(_ context.Context, q *authzen.Question) (allowed bool, r
 		return false, "names of sites have no rights", nil
 	}
 	dec := access.DecideAtSite(in.Snapshot, &r)
+	if d.alone {
+		note(ctx, dec)
+	}
 	return dec.Allowed(), dec.Reason(), nil
 }
 
@@ -139,7 +145,7 @@ func (p *Point) questions(slots chan struct{}, parse func([]byte) (authzen.Batch
 		batch, err := parse(body)
 		var out authzen.Response
 		if err == nil {
-			out, err = authzen.Evaluate(ctx, decider{p}, batch)
+			out, err = authzen.Evaluate(audit.WithNotes(ctx, ev), decider{p, batch.Single}, batch)
 		}
 		ev.Annotate(annotationQuestions, strconv.Itoa(len(batch.Items)))
 		code := http.StatusOK

@@ -76,19 +76,22 @@ func (c *centre) away(err error) {
 }
 
 // answer is what the doors of the control plane answer: see package server.
-func (c *centre) answer(site string, denials bool, spec *authorizationv1.SubjectAccessReviewSpec, now time.Time) authorizationv1.SubjectAccessReviewStatus {
+func (c *centre) answer(site string, denials bool, spec *authorizationv1.SubjectAccessReviewSpec, now time.Time) (authorizationv1.SubjectAccessReviewStatus, error) {
 	reason, err := federation.Ended(context.Background(), c.index, spec, now)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	if reason != "" {
-		return authorizationv1.SubjectAccessReviewStatus{Denied: denials, Reason: reason}
+		return authorizationv1.SubjectAccessReviewStatus{Denied: denials, Reason: reason}, nil
+	}
+	if err := access.CheckLength(spec); err != nil {
+		return authorizationv1.SubjectAccessReviewStatus{}, err
 	}
 	status := review.Status(access.ReviewAtSite(c.engine.Snapshot(), site, spec, now))
 	if denials && !status.Denied {
 		status = authorizationv1.SubjectAccessReviewStatus{}
 	}
-	return status
+	return status, nil
 }
 
 // world is a decision point of a site of that control plane.
