@@ -36,7 +36,7 @@ const shippingWorkers = 8
 func TestShippingSurvivesKills(t *testing.T) {
 	t.Parallel()
 	g := start(t)
-	_, flags := connect(t, g, "shipping")
+	dir, flags := connect(t, g, "shipping")
 	file := filepath.Join(t.TempDir(), "audit.log")
 	flags = append(flags, "--audit-log-path="+file, "--audit-log-maxsize=4096")
 	if *shipped < 50_000 {
@@ -117,6 +117,15 @@ func TestShippingSurvivesKills(t *testing.T) {
 	if twice > 0 {
 		t.Errorf("%d events are on record more than once", twice)
 	}
+	// What it threw away is a gap with that count, once somebody asks it.
+	kubeconfig, _ := watchKubeconfig(t, cluster)
+	startWatch(t, g, "shipping", dir, kubeconfig)
+	var told, gaps int
+	inRecord(t, "the senders' count is on record", func() bool {
+		told, gaps = gapsOf(t, g, "shipping")
+		return told == senderDropped(t, cluster)
+	})
+	t.Logf("%d gaps tell of %d events", gaps, told)
 	t.Logf("cluster's log file: %d events, record: %d, thrown away by the sender: %d, missing: %d; %.0f requests a second", total, len(got), dropped, missing, rate)
 
 	if err := drain(g); err != nil {
