@@ -13,9 +13,13 @@ import (
 // Redacted replaces every value that was cut out.
 const Redacted = "[redacted]"
 
-// maxBody bounds the bodies that Redact parses. A larger one could not be
-// recorded anyway (MaxEventBytes) and is replaced unparsed.
-const maxBody = 3 << 20
+// Bounds of the bodies that Redact parses. A larger one could not be recorded
+// anyway (MaxEventBytes) and is replaced unparsed. What is cut out of kinds with
+// secrets can leave little of much; others shrink by their white space alone.
+const (
+	maxSecretBody = 3 << 20
+	maxBody       = 2 * MaxEventBytes
+)
 
 // RedactRule names the secret fields of one kind of object.
 type RedactRule struct {
@@ -135,7 +139,7 @@ func (r *Redactor) body(raw json.RawMessage, expected string) json.RawMessage {
 	if len(raw) == 0 {
 		return nil
 	}
-	if len(raw) > maxBody {
+	if len(raw) > maxSecretBody || expected == "" && len(raw) > maxBody {
 		return withheld("too large")
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))

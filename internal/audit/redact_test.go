@@ -107,3 +107,26 @@ func TestRedactionKeepsTheRest(t *testing.T) {
 		t.Error("a rule without kind was taken")
 	}
 }
+
+// What no event could hold is not parsed; a large Secret is, because little of
+// it is left.
+func TestRedactionOfLargeBodies(t *testing.T) {
+	t.Parallel()
+	r, err := audit.NewRedactor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := func(kind string) []byte {
+		return []byte(`{"kind":"` + kind + `","apiVersion":"v1","data":{"k":"` + strings.Repeat("v", 3*audit.MaxEventBytes) + `"}}`)
+	}
+	for resource, want := range map[string]string{
+		"configmaps": `"[withheld: too large]"`,
+		"secrets":    `{"apiVersion":"v1","data":{"k":"[redacted]"},"kind":"Secret"}`,
+	} {
+		kind := map[string]string{"configmaps": "ConfigMap", "secrets": "Secret"}[resource]
+		e := &audit.Event{RequestObject: body(kind), ObjectRef: &audit.ObjectReference{Resource: resource}}
+		if r.Redact(e); string(e.RequestObject) != want {
+			t.Errorf("%s: %.200s, want %s", resource, e.RequestObject, want)
+		}
+	}
+}
