@@ -1,7 +1,8 @@
 // Command sar measures SubjectAccessReview, and then TokenReview with tokens
-// that each server minted, over HTTP/2 and mutual TLS: Gatehouse beside a stock kube-apiserver, with the same bindings, the same queries and
-// the same load generator, in alternating rounds on one machine. It also
-// measures the start and the idle memory of Gatehouse.
+// that each server minted, over HTTP/2 and mutual TLS: Gatehouse beside a stock
+// kube-apiserver, with the same bindings, the same queries and the same load
+// generator, in alternating rounds on one machine. It also measures the start
+// and the idle memory of Gatehouse, and its reviews of many questions at once.
 //
 // Gatehouse runs as installed, audit on; the stock server runs with its audit
 // off, which is its default. The answers of both are compared query by query
@@ -27,9 +28,9 @@ import (
 )
 
 type options struct {
-	bindings, queries, tokens, inFlight, rounds, starts int
-	length, idle                                        time.Duration
-	upstream                                            bool
+	bindings, queries, tokens, batch, inFlight, rounds, starts int
+	length, idle                                               time.Duration
+	upstream                                                   bool
 }
 
 func main() {
@@ -37,6 +38,7 @@ func main() {
 	flag.IntVar(&o.bindings, "bindings", 10_000, "role bindings to load")
 	flag.IntVar(&o.queries, "queries", 20_000, "distinct reviews to ask")
 	flag.IntVar(&o.tokens, "tokens", 2_000, "distinct tokens to review, 0 to leave that out")
+	flag.IntVar(&o.batch, "batch", 1000, "questions in an access review of many, at most 10000, 0 to leave that out")
 	flag.IntVar(&o.inFlight, "in-flight", 32, "requests in flight")
 	flag.IntVar(&o.rounds, "rounds", 3, "rounds for each server")
 	flag.IntVar(&o.starts, "starts", 3, "starts on an empty data directory")
@@ -110,7 +112,10 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	report(o, sides, start, idle)
-	return measureTokens(ctx, o, sides)
+	if err := measureTokens(ctx, o, sides); err != nil {
+		return err
+	}
+	return measureBatches(ctx, o, sides[0])
 }
 
 // measureStart starts Gatehouse on empty data directories, takes the median
