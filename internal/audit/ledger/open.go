@@ -79,6 +79,10 @@ type recovery struct {
 // recover brings the directory and the log's state together.
 func (l *Log) recover() (*recovery, error) {
 	fsys := l.cfg.FS
+	// What the process before renamed or created may not be on disk yet.
+	if err := fsys.SyncDir(l.dir); err != nil {
+		return nil, err
+	}
 	if err := l.removeTemporary(); err != nil {
 		return nil, err
 	}
@@ -146,6 +150,11 @@ func (l *Log) recover() (*recovery, error) {
 	}
 	if err := s.rememberSealed(infos); err != nil {
 		return nil, err
+	}
+	for _, u := range s.unsure {
+		if err := l.writeAgain(u); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.resume(&s); err != nil {
 		return nil, err
@@ -228,6 +237,13 @@ type scan struct {
 	torn    bool
 	records uint64
 	keys    []dedupKey // of recent site events in raw segments
+	unsure  []extent
+}
+
+// extent is a part of a raw segment.
+type extent struct {
+	name     string
+	from, to int64
 }
 
 func (s *scan) segment(info segment.Info, mayTear bool) error {
@@ -252,6 +268,7 @@ func (s *scan) segment(info segment.Info, mayTear bool) error {
 		return fmt.Errorf("%s: belongs to log %s", info.Name, header.Log)
 	}
 	s.r.boot = header.Boot
+	var signed int64 // up to where a checkpoint covers the records
 	for {
 		item, err := reader.Next()
 		if errors.Is(err, io.EOF) {
@@ -273,9 +290,13 @@ func (s *scan) segment(info segment.Info, mayTear bool) error {
 			if err := s.record(item); err != nil {
 				return err
 			}
+			if s.head != nil && l.t.tree.Size() <= s.head.Size {
+				signed = reader.Offset()
+			}
 		}
 	}
 	s.end = reader.Offset()
+	s.unsure = append(s.unsure, extent{info.Name, signed, s.end})
 	return nil
 }
 
@@ -319,6 +340,29 @@ func (s *scan) sealed(info segment.Info) error {
 	}
 	s.r.lastAt = time.Unix(0, footer.Blocks[len(footer.Blocks)-1].Until)
 	return nil
+}
+
+// writeAgain makes a part of a segment durable. The process before may have
+// ended before it synced it, or after a sync that failed: then the records are
+// in the page cache only, where they count as clean, and no sync would write
+// them. Only what a checkpoint covers is known to be on disk.
+func (l *Log) writeAgain(e extent) error {
+	f, err := l.cfg.FS.OpenWrite(l.dir + "/" + e.name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, min(e.to-e.from, 1<<20))
+	for at := e.from; at < e.to; at += int64(len(b)) {
+		b = b[:min(int64(len(b)), e.to-at)]
+		if _, err := f.ReadAt(b, at); err != nil {
+			return fmt.Errorf("read %s: %w", e.name, err)
+		}
+		if _, err := f.WriteAt(b, at); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }
 
 // resume opens the last segment for writing, or begins the next.
@@ -376,7 +420,7 @@ func (l *Log) cutTail(f vfs.File, s *scan) error {
 	if err := l.cfg.FS.MkdirAll(l.dir + "/" + damagedDir); err != nil {
 		return err
 	}
-	name := fmt.Sprintf("%s/%s/%s-%d-%d", l.dir, damagedDir, s.info.Name, s.end, l.cfg.Clock().Unix())
+	name := fmt.Sprintf("%s/%s/%s-%d-%d", l.dir, damagedDir, s.info.Name, s.end, l.cfg.Clock().UnixNano())
 	if err := vfs.WriteFile(l.cfg.FS, name, tail); err != nil {
 		return err
 	}
@@ -402,8 +446,11 @@ func (l *Log) setAside(name string) error {
 	if err := l.cfg.FS.MkdirAll(l.dir + "/" + damagedDir); err != nil {
 		return err
 	}
-	to := fmt.Sprintf("%s/%s/%s-0-%d", l.dir, damagedDir, name, l.cfg.Clock().Unix())
+	to := fmt.Sprintf("%s/%s/%s-0-%d", l.dir, damagedDir, name, l.cfg.Clock().UnixNano())
 	if err := l.cfg.FS.Rename(l.dir+"/"+name, to); err != nil {
+		return err
+	}
+	if err := l.cfg.FS.SyncDir(l.dir + "/" + damagedDir); err != nil {
 		return err
 	}
 	return l.cfg.FS.SyncDir(l.dir)

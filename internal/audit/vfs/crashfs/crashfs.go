@@ -80,16 +80,14 @@ func (f *FS) Fail(fn func(op, name string) error) {
 }
 
 // Kill returns what another process finds after kill -9: everything that was
-// handed to the operating system.
+// handed to the operating system. What is not on disk yet can still be lost
+// there, and pages that a failed sync forgot are read, but never written.
 func (f *FS) Kill() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.crashed = true
 	out := New(f.rng.Uint64())
-	for name, n := range f.files {
-		c := &node{data: append([]byte(nil), n.data...), disk: append([]byte(nil), n.data...)}
-		out.files[name], out.onDisk[name] = c, c
-	}
+	out.files, out.onDisk, out.dirOps = f.files, f.onDisk, f.dirOps
 	return out
 }
 
