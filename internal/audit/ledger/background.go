@@ -124,10 +124,8 @@ func (l *Log) writeClose() error {
 	}
 	b = segment.AppendFrame(b, segment.KindClose, nil, l.w.next)
 	w := &l.w
-	if w.dirty {
-		if err := w.file.Truncate(w.offset); err != nil {
-			return err
-		}
+	if err := l.clean(); err != nil {
+		return err
 	}
 	if _, err := w.file.WriteAt(b, w.offset); err != nil {
 		return err

@@ -370,3 +370,34 @@ func TestClosedLogRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestCheckpointCannotBeWritten: it follows when it can, also if nothing more
+// is recorded.
+func TestCheckpointCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fsys := crashfs.New(2)
+		cfg := testConfig()
+		cfg.FS = fsys
+		l := mustOpen(t, "log", cfg)
+		defer l.Close()
+		fsys.Fail(func(op, name string) error {
+			if op == "rename" {
+				return syscall.EIO
+			}
+			return nil
+		})
+		if err := l.Append(t.Context(), sample(1), audit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second) // virtual
+		if s := l.Stats(); s.Synced != 1 || s.Signed != 0 {
+			t.Fatalf("%+v", s)
+		}
+		fsys.Fail(nil)
+		time.Sleep(2 * time.Second)
+		if s := l.Stats(); s.Signed != 1 {
+			t.Fatalf("not signed afterwards: %+v", s)
+		}
+	})
+}

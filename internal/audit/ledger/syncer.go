@@ -39,6 +39,14 @@ func (l *Log) runSyncer() {
 			timer.Reset(l.cfg.SyncInterval)
 		}
 	}
+	// A checkpoint that is not due yet, or could not be written, follows also
+	// when no record does.
+	signLater := func() {
+		if !signing && l.unsigned() {
+			signing = true
+			sign.Reset(l.signDue())
+		}
+	}
 	flush := func() {
 		held = l.syncHeld(held)
 		for i := range held {
@@ -49,12 +57,10 @@ func (l *Log) runSyncer() {
 		}
 		held, bytes, urgent, armed = held[:0], 0, false, false
 		timer.Stop()
-		if due := l.signDue(); due <= 0 {
+		if l.signDue() <= 0 {
 			l.signTree()
-		} else if l.unsigned() && !signing {
-			signing = true
-			sign.Reset(due)
 		}
+		signLater()
 	}
 	for {
 		select {
@@ -77,6 +83,7 @@ func (l *Log) runSyncer() {
 			if l.unsigned() {
 				l.signTree()
 			}
+			signLater()
 			continue
 		}
 		// Whatever else was written meanwhile shares the sync.
@@ -297,7 +304,7 @@ func (l *Log) signDue() time.Duration {
 }
 
 // signTree signs the tree as it stands, publishes the checkpoint and puts it
-// among the records. A failure is logged and repeated with the next.
+// among the records. A failure is logged; it is tried again an interval later.
 func (l *Log) signTree() {
 	l.t.lastSign = l.cfg.Clock()
 	signed, err := l.signer.Checkpoint(checkpoint.Checkpoint{Origin: l.cfg.Origin, Size: l.t.tree.Size(), Root: l.t.tree.Root()})

@@ -2,7 +2,9 @@ package ledger
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit/merkle"
@@ -20,6 +22,9 @@ type writer struct {
 	// dirty is set when bytes beyond offset may have been written by a write
 	// that failed; they are cut off before the next.
 	dirty bool
+	// begun are segments of a write that failed. They are removed before the
+	// next, which may go past their names.
+	begun []string
 }
 
 // job is a part of a group that stands in one file.
@@ -154,32 +159,22 @@ func (l *Log) write(g *group) ([]job, error) {
 	if broken != nil {
 		return nil, broken
 	}
-	if w.dirty {
-		if err := w.file.Truncate(w.offset); err != nil {
-			return nil, fmt.Errorf("cut off a failed write: %w", err)
-		}
-		w.dirty = false
+	if err := l.clean(); err != nil {
+		return nil, fmt.Errorf("undo a failed write: %w", err)
 	}
 	before := *w
 	var parts []job
-	var begun []vfs.File
+	var begun []string
 	undo := func(err error) ([]job, error) {
-		for _, f := range begun {
-			f.Close()
-		}
-		for i := len(parts) - 1; i >= 0; i-- {
-			if b := parts[i].begins; b != nil {
-				// The name must not stay in the way of the next attempt.
-				if rmErr := l.cfg.FS.Remove(l.dir + "/" + segment.RawName(*b)); rmErr != nil {
-					err = fmt.Errorf("%w (and remove the segment begun: %w)", err, rmErr)
-				}
+		for _, p := range parts {
+			if p.begins != nil {
+				p.file.Close()
 			}
 		}
 		*w = before
-		w.dirty = true
-		if truncErr := w.file.Truncate(w.offset); truncErr == nil {
-			w.dirty = false
-		}
+		w.dirty, w.begun = true, begun
+		// If that fails, the next write does it first.
+		_ = l.clean()
 		return nil, err
 	}
 	rest := g.buf
@@ -197,12 +192,12 @@ func (l *Log) write(g *group) ([]job, error) {
 			rest = rest[n:]
 		}
 		if full {
-			f, offset, err := l.begin(w.next)
+			first := w.next
+			begun = append(begun, l.dir+"/"+segment.RawName(first))
+			f, offset, err := l.begin(first)
 			if err != nil {
 				return undo(err)
 			}
-			begun = append(begun, f)
-			first := w.next
 			begins = &first
 			*w = writer{file: f, first: first, next: first, offset: offset}
 			// An empty part carries the new segment to the syncer even when
@@ -214,6 +209,32 @@ func (l *Log) write(g *group) ([]job, error) {
 	}
 	parts[len(parts)-1].last = true
 	return parts, nil
+}
+
+// clean undoes what is left of a write that failed. The removal has to be on
+// disk before the log grows: a power failure must not bring back a segment that
+// begins in the middle of another.
+func (l *Log) clean() error {
+	w := &l.w
+	if w.dirty {
+		if err := w.file.Truncate(w.offset); err != nil {
+			return err
+		}
+		w.dirty = false
+	}
+	if len(w.begun) == 0 {
+		return nil
+	}
+	for _, name := range w.begun {
+		if err := l.cfg.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := l.cfg.FS.SyncDir(l.dir); err != nil {
+		return err
+	}
+	w.begun = nil
+	return nil
 }
 
 // room says how much of buf goes into the active segment, and whether the
@@ -237,7 +258,8 @@ func (l *Log) room(buf []byte) (n int, records uint64, full bool) {
 	return n, records, false
 }
 
-// begin creates the segment whose first record is first.
+// begin creates the segment whose first record is first. When that fails the
+// file may be there; [Log.clean] removes it, or Open finds it empty.
 func (l *Log) begin(first uint64) (vfs.File, int64, error) {
 	name := l.dir + "/" + segment.RawName(first)
 	f, err := l.cfg.FS.Create(name)
@@ -258,9 +280,6 @@ func (l *Log) begin(first uint64) (vfs.File, int64, error) {
 	}
 	if err != nil {
 		f.Close()
-		if rmErr := l.cfg.FS.Remove(name); rmErr != nil {
-			err = fmt.Errorf("%w (and remove the segment begun: %w)", err, rmErr)
-		}
 		return nil, 0, err
 	}
 	return f, int64(len(start)), nil

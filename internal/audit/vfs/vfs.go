@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sort"
 	"syscall"
+
+	"github.com/gatehouse-dev/gatehouse/internal/durable"
 )
 
 // File is one open file. Offsets are always given, because an append position
@@ -41,6 +43,7 @@ type FS interface {
 	SyncDir(dir string) error
 	// List returns the names in dir, sorted.
 	List(dir string) ([]string, error)
+	// MkdirAll makes dir and its parents; the entries it adds are on disk.
 	MkdirAll(dir string) error
 	// Lock takes the file as an exclusive lock, created if missing, until it
 	// is closed or the process ends. It fails at once when another holds it.
@@ -97,7 +100,17 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 func (OS) Remove(name string) error { return os.Remove(name) }
 
 // MkdirAll implements FS.
-func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
+func (o OS) MkdirAll(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := o.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	return durable.Mkdir(dir)
+}
 
 // Lock implements FS.
 func (OS) Lock(name string) (io.Closer, error) {
