@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -17,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	upaudit "k8s.io/apiserver/pkg/apis/audit"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	upstreamaudit "k8s.io/apiserver/pkg/audit"
 	logplugin "k8s.io/apiserver/plugin/pkg/audit/log"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -151,7 +157,7 @@ func openUpstream(dir string, writers int) (func(int, int) error, func(int) (flo
 	if err != nil {
 		return nil, nil, err
 	}
-	backend := logplugin.NewBackend(f, logplugin.FormatJson, auditv1.SchemeGroupVersion)
+	backend := logBackend(f)
 	events, id := make([]*upaudit.Event, writers), ids(writers)
 	for w := range events {
 		events[w] = upstream(event(w))
@@ -181,6 +187,34 @@ func upstream(e *audit.Event) *upaudit.Event {
 		u.User.Extra[k] = v
 	}
 	return u
+}
+
+func logBackend(w io.Writer) upstreamaudit.Backend {
+	return logplugin.NewBackend(w, logplugin.FormatJson, auditv1.SchemeGroupVersion)
+}
+
+// sameEvent makes sure that the log backend writes what we write.
+func sameEvent() error {
+	e := event(1)
+	stamp(e)
+	u := upstream(e)
+	u.AuditID = types.UID(e.AuditID)
+	u.RequestReceivedTimestamp, u.StageTimestamp = metav1.NewMicroTime(e.RequestReceivedTimestamp.Time), metav1.NewMicroTime(e.StageTimestamp.Time)
+	var line bytes.Buffer
+	if !logBackend(&line).ProcessEvents(u) {
+		return errors.New("the log backend refused the event")
+	}
+	var ours, theirs any
+	if err := json.Unmarshal(e.AppendJSON(nil), &ours); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(line.Bytes(), &theirs); err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(ours, theirs) {
+		return fmt.Errorf("the log backend records another event:\n%s%s", line.Bytes(), e.AppendJSON(nil))
+	}
+	return nil
 }
 
 func openTessera(dir string, writers int) (func(int, int) error, func(int) (float64, error), error) {
