@@ -15,6 +15,8 @@
 //     that a crash can take back;
 //   - a failed sync is not repeated: the kernel may have dropped the pages.
 //     The bytes are kept until a sync succeeded, and written again first;
+//   - what a process finds when it opens the log may be in the page cache only:
+//     what no checkpoint covers is written again before it counts;
 //   - a torn tail is cut off (and kept aside) only behind the newest signed
 //     checkpoint; damage before it refuses to open.
 //

@@ -401,3 +401,43 @@ func TestCheckpointCannotBeWritten(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseTellsTheGap: what could not be written is on record after a close
+// that finds the disk in order, and a close that does not is no clean one.
+func TestCloseTellsTheGap(t *testing.T) {
+	t.Parallel()
+	for _, mended := range []bool{true, false} {
+		fsys := crashfs.New(4)
+		cfg := testConfig()
+		cfg.FS = fsys
+		l := mustOpen(t, "log", cfg)
+		if err := l.Append(t.Context(), sample(1), audit.Durable); err != nil {
+			t.Fatal(err)
+		}
+		fsys.Fail(func(op, name string) error {
+			if op == "write" && strings.HasSuffix(name, ".log") {
+				return syscall.ENOSPC
+			}
+			return nil
+		})
+		for i := range 3 {
+			if err := l.Append(t.Context(), sample(2+i), audit.Buffered); err == nil {
+				t.Fatal("recorded on a full disk")
+			}
+		}
+		if mended {
+			fsys.Fail(nil)
+		}
+		if err := l.Close(); (err == nil) != mended {
+			t.Fatalf("mended %v: close: %v", mended, err)
+		}
+		fsys.Fail(nil)
+		if err := mustOpen(t, "log", cfg).Close(); err != nil {
+			t.Fatal(err)
+		}
+		r := mustVerify(t, fsys, "log")
+		if len(r.Gaps) != 1 || mended != strings.Contains(r.Gaps[0].Why, "could not be written") {
+			t.Fatalf("mended %v: %+v", mended, r.Gaps)
+		}
+	}
+}

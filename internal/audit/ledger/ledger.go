@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -146,10 +147,27 @@ func (l *Log) miss(durability audit.Durability, err error) {
 	}
 }
 
+// takeMissed returns what the next gap record has to tell, once storage works.
+// l.mu is held.
+func (l *Log) takeMissed() missed {
+	if l.broken != nil {
+		return missed{}
+	}
+	m := l.missed
+	l.missed = missed{}
+	return m
+}
+
 // Close takes no more events, writes and syncs what was taken, signs the final
 // checkpoint and releases the directory. It may be called more than once.
 func (l *Log) Close() error {
 	l.closeOnce.Do(func() {
+		l.mu.Lock()
+		gap := l.takeMissed()
+		l.mu.Unlock()
+		if gap.any() {
+			l.recordGap(gap)
+		}
 		l.mu.Lock()
 		l.closed = true
 		l.mu.Unlock()
@@ -170,11 +188,16 @@ func (l *Log) Close() error {
 // finish ends the files after every goroutine has ended.
 func (l *Log) finish() error {
 	l.mu.Lock()
-	broken := l.broken
+	err := l.broken
+	if err == nil && l.failing {
+		// What could not be written is not told either, so that the next start
+		// must find that this end was not clean.
+		err = errors.New(unwritable)
+	}
 	l.mu.Unlock()
-	if broken != nil {
+	if err != nil {
 		l.w.file.Close()
-		return fmt.Errorf("close audit log: %w", broken)
+		return fmt.Errorf("close audit log: %w", err)
 	}
 	if err := l.writeClose(); err != nil {
 		l.w.file.Close()

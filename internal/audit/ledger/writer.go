@@ -300,8 +300,8 @@ func (l *Log) noteWrite(err error) {
 	changed := l.failing != (err != nil)
 	l.failing = err != nil
 	var gap missed
-	if err == nil && l.missed.any() && l.broken == nil {
-		gap, l.missed = l.missed, missed{}
+	if err == nil {
+		gap = l.takeMissed()
 	}
 	l.mu.Unlock()
 	if changed && err != nil {
