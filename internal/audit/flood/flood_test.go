@@ -147,7 +147,7 @@ func TestCountsSurviveAFullDisk(t *testing.T) {
 	running(t, func(_ *flood.Guard, b *book, send func(int, *audit.Event)) {
 		send(100, refusal("", "203.0.113.9"))
 		b.fail(errors.New("full"))
-		time.Sleep(3 * flood.Interval)
+		time.Sleep(3*flood.Interval + time.Second) // between two attempts
 		b.fail(nil)
 		time.Sleep(flood.Interval)
 		if events, gaps, missing := b.take(); events != 60 || len(gaps) != 1 || missing != 40 {
