@@ -308,7 +308,7 @@ func TestSinksComeFirst(t *testing.T) {
 		var running sync.WaitGroup
 		running.Go(func() { _ = set.Run(ctx) })
 		running.Go(func() { _ = k.Run(ctx, set.Next, slog.New(slog.DiscardHandler)) })
-		time.Sleep(3 * retention.Interval)
+		time.Sleep(3*retention.Interval + time.Second)
 		if got := kept(t, fsys); len(got) != 2100 || k.Dropped()[retention.ClassRead] != 0 {
 			t.Errorf("%d of 2100 records are left while the sink is away", len(got))
 		}

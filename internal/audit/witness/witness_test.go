@@ -279,7 +279,7 @@ func TestKeeper(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- k.Run(ctx) }()
-			time.Sleep(30 * time.Second)
+			time.Sleep(35 * time.Second) // three intervals, and none is about to end
 			s := k.States()[0]
 			if s.Size != wantSize || !strings.Contains(s.Error, wantErr) || (wantErr == "") != (s.Error == "") {
 				t.Errorf("%s: signed %d, error %q", what, s.Size, s.Error)
