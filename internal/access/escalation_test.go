@@ -240,6 +240,8 @@ func TestChecksOnRolesThatDoNotExist(t *testing.T) {
 
 // Garbage collection acts for everybody and may write its own fields; any
 // other field beside them brings the check back.
+// The cases of TestIsOnlyMutatingGCFields of Kubernetes v1.36.3,
+// pkg/registry/rbac, but for an object that becomes nil, and more.
 func TestChecksLetGarbageCollectionPass(t *testing.T) {
 	t.Parallel()
 	c := access.Checks{Access: authors().authorizer(t)}
@@ -251,7 +253,30 @@ func TestChecksLetGarbageCollectionPass(t *testing.T) {
 		"owner references": {func(o metav1.Object) { o.SetOwnerReferences([]metav1.OwnerReference{{Name: "o"}}) }, true},
 		"managed fields":   {func(o metav1.Object) { o.SetManagedFields([]metav1.ManagedFieldsEntry{{Manager: "m"}}) }, true},
 		"nothing":          {func(metav1.Object) {}, true},
-		"labels":           {func(o metav1.Object) { o.SetLabels(map[string]string{"a": "b"}) }, false},
+		"owner references and finalizers": {func(o metav1.Object) {
+			o.SetOwnerReferences([]metav1.OwnerReference{{Name: "o"}})
+			o.SetFinalizers([]string{"final"})
+		}, true},
+		"annotations": {func(o metav1.Object) { o.SetAnnotations(map[string]string{"foo": "bar"}) }, false},
+		"owner references and annotations": {func(o metav1.Object) {
+			o.SetOwnerReferences([]metav1.OwnerReference{{Name: "o"}})
+			o.SetAnnotations(map[string]string{"foo": "bar"})
+		}, false},
+		"owner references and what is granted": {func(o metav1.Object) {
+			o.SetOwnerReferences([]metav1.OwnerReference{{Name: "o"}})
+			everything := rule("*", "*", "pods,secrets")
+			switch o := o.(type) {
+			case *rbacv1.Role:
+				o.Rules = append(o.Rules, everything)
+			case *rbacv1.ClusterRole:
+				o.Rules = append(o.Rules, everything)
+			case *rbacv1.RoleBinding:
+				o.Subjects = append(o.Subjects, rbacv1.Subject{Kind: "User", APIGroup: rbacv1.GroupName, Name: "y"})
+			case *rbacv1.ClusterRoleBinding:
+				o.Subjects = append(o.Subjects, rbacv1.Subject{Kind: "User", APIGroup: rbacv1.GroupName, Name: "y"})
+			}
+		}, false},
+		"labels": {func(o metav1.Object) { o.SetLabels(map[string]string{"a": "b"}) }, false},
 		"labels and finalizers": {func(o metav1.Object) {
 			o.SetFinalizers(nil)
 			o.SetLabels(map[string]string{"a": "b"})
