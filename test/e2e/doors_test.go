@@ -32,7 +32,7 @@ var otherPaths = []string{
 	"/debug/pprof", "/debug/pprof/profile", "/debug/pprof/heap", "/debug/flags/v", "/debug/vars", "/logs", "/statusz", "/flagz", "/configz",
 	"/livez/ping", "/readyz/ping", "/healthz/ping", "/readyz/etcd",
 	"/sites", "/sites/somewhere", "/sites/somewhere/authenticate", "/sites/somewhere/authorize",
-	"/sites/somewhere/authorize/deny", "/sites/somewhere/audit", "/sites/somewhere/journal", "/sites/somewhere/journal/upload", "/sites/somewhere/v1/logs", "/sites//authorize", "/sites/../sites/somewhere/audit",
+	"/sites/somewhere/authorize/deny", "/sites/somewhere/audit", "/sites/somewhere/audit/totals", "/sites/somewhere/journal", "/sites/somewhere/journal/upload", "/sites/somewhere/v1/logs", "/sites//authorize", "/sites/../sites/somewhere/audit",
 	"/access/v1/evaluation", "/access/v1/evaluations", "/access/v1/search/subject", "/access/v1/search/resource", "/access/v1/search/action",
 	"/.well-known/authzen-configuration",
 	"/api/v1/namespaces/kube-system/secrets", "/no/such/path",
