@@ -157,6 +157,13 @@ func TestLocalDecisions(t *testing.T) {
 		return thief.lists("lab") == http.StatusOK && owner.lists("lab") == http.StatusOK
 	})
 
+	// A delegation counts where it is decided beside the cluster, too.
+	delegatesAtSite(t, g, cluster, "edged", func(e event, giver, receiver string) bool {
+		return e.Annotations["decision.gatehouse.dev/point"] == "edge-1" && strings.Contains(e.raw, "gatehouse:"+receiver) &&
+			e.Annotations["decision.gatehouse.dev/on-behalf-of"] == giver &&
+			e.Annotations["decision.gatehouse.dev/delegation-chain"] == fmt.Sprintf(`[{"delegation":"at-edged","from":%q,"to":%q}]`, giver, receiver)
+	})
+
 	// A ban counts in the cluster within the second, for one token.
 	revoke(t, g, "credential", credentialID(t, unseenStolen))
 	name := revoke(t, g, "credential", credentialID(t, stolen))

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -87,6 +88,13 @@ func TestConnectedCluster(t *testing.T) {
 	// The cluster's own rules go on to work beside.
 	there.run("create", "rolebinding", "own", "-n", "lab", "--clusterrole=cluster-admin", "--user=olga")
 	there.shows([]string{"plans"}, "get", "configmaps", "-n", "lab", "--as=olga")
+
+	// What somebody may do there can be handed on, for there.
+	delegatesAtSite(t, g, cluster, "prod", func(e event, giver, receiver string) bool {
+		return strings.HasPrefix(e.RequestURI, "/sites/prod/authorize") && strings.Contains(e.raw, "gatehouse:"+receiver) &&
+			e.Annotations["audit.gatehouse.dev/on-behalf-of"] == giver &&
+			e.Annotations["audit.gatehouse.dev/delegation-chain"] == fmt.Sprintf(`[{"delegation":"at-prod","from":%q,"to":%q}]`, giver, receiver)
+	})
 
 	// The record holds the decision with its reason, and the cluster's event.
 	eventually(t, commandWithin, "the cluster's event arrives in the record", func() bool {
