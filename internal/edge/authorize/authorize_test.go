@@ -1,6 +1,9 @@
 package authorize
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -15,6 +18,7 @@ import (
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/authzen"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
@@ -72,24 +76,56 @@ func (d draw) fill(t *authz.Tx) {
 	sites := func() []string { return d.some("*", "blue", "red", authz.ControlPlane) }
 	for i := range 6 {
 		p := authz.Policy{Name: fmt.Sprint("p", i), Effect: authz.Effect(1 + d.IntN(2)), Subjects: d.subjects(), Sites: sites(), Rules: d.rules()}
-		switch d.IntN(5) {
+		switch d.IntN(8) {
 		case 0:
-			p.NotAfter = noon
+			p.NotAfter = noon.Add(time.Duration(d.IntN(3)) * time.Minute)
 		case 1:
-			p.Namespaces = d.some("lab", "d*")
+			p.NotBefore = noon.Add(time.Duration(d.IntN(3)) * time.Minute)
 		case 2:
+			p.Namespaces = d.some("lab", "d*")
+		case 3:
+			p.NamespaceLabels = []authz.Requirement{{Key: "tier", Operator: authz.In, Values: []string{"x"}}}
+		case 4:
 			p.LabelSelector = []authz.Requirement{{Key: "team", Operator: authz.In, Values: []string{"a"}}}
+		case 5, 6:
+			text := d.pick(`request.verb == "get"`, `"staff" in request.groups`, `request.credentialID != "JTI=1"`, `request.site == "blue"`, `request.namespace.startsWith("l")`,
+				`request.time < timestamp("2030-01-01T12:01:30Z")`, `request.extra["team"][0] == "a"`, `object.context.urgent == true`, `request.name in ["a", "b"]`)
+			condition, err := conditions().Compile("", text)
+			if err != nil {
+				panic(err)
+			}
+			p.Condition = condition
 		}
 		t.PutPolicy(p)
 	}
+	for i := range d.IntN(4) {
+		// Givers of names that hold something now and then, one behind the other.
+		x := authz.Delegation{Name: fmt.Sprint("d", i), ID: "1", Giver: authz.Giver{User: d.pick("ada", "bea", "system:serviceaccount:lab:robot"), UID: "uid-1", Groups: d.some("staff", "system:authenticated")},
+			To: authz.Subject{Kind: authz.User, Name: d.pick("ada", "bea", "cy")}, Rules: d.rules(), Sites: sites(), NotAfter: noon.Add(time.Duration(1+d.IntN(3)) * time.Minute), MayDelegate: true}
+		switch d.IntN(4) {
+		case 0:
+			x.To = authz.Subject{Kind: authz.ServiceAccount, Namespace: "lab", Name: "robot"}
+		case 1:
+			x.Roles = d.some("r1", "r2")
+		case 2:
+			x.Namespaces = d.some("lab", "d*")
+		case 3:
+			x.Parent, x.ParentID = fmt.Sprint("d", d.IntN(3)), "1"
+		}
+		t.PutDelegation(x)
+	}
 	if d.IntN(3) == 0 {
-		t.PutBan(authz.Ban{Name: "ban", Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), Sites: sites(), Reason: "lost"})
+		ban := authz.Ban{Name: "ban", Subjects: d.subjects(), CredentialIDs: d.some("JTI=1", "JTI=2"), Sites: sites(), Reason: "lost"}
+		if d.IntN(2) == 0 {
+			ban.NotAfter = noon.Add(time.Minute)
+		}
+		t.PutBan(ban)
 	}
 }
 
 func (d draw) question() *authorizationv1.SubjectAccessReviewSpec {
 	s := &authorizationv1.SubjectAccessReviewSpec{
-		User:   d.pick("ada", "bea", "", "system:node:n1", robotUser, "gatehouse:system:serviceaccount:den:robot", "system:serviceaccount:lab:robot", "gatehouse:evil"),
+		User:   d.pick("ada", "bea", "cy", "", "system:node:n1", robotUser, "gatehouse:system:serviceaccount:den:robot", "system:serviceaccount:lab:robot", "gatehouse:evil"),
 		Groups: d.some("staff", "system:authenticated", "system:masters", "gatehouse:system:serviceaccounts", "gatehouse:system:serviceaccounts:lab"),
 		UID:    d.pick("", "uid-1", "uid-2"),
 	}
@@ -132,9 +168,12 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 			w.index.Put(authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: "lab", Name: "robot"}, authn.ObjectState{UID: "uid-1"})
 		}
 		w.ship()
-		for range 200 {
+		for i := range 200 {
+			if i%50 == 49 {
+				w.pass(time.Minute) // bans, policies and delegations end
+			}
 			spec, denials := d.question(), d.IntN(2) == 0
-			want, wantErr := w.answer(w.cfg.Site, denials, spec, noon)
+			want, wantErr := w.answer(w.cfg.Site, denials, spec, w.clock())
 			got, err := w.ask(denials, spec)
 			if fmt.Sprint(err) != fmt.Sprint(wantErr) || got != want {
 				t.Fatalf("seed %d, denials %v, %.1000s:\ncentre %+v %v\nhere   %+v %v", seed, denials, spec, want, wantErr, got, err)
@@ -152,6 +191,85 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 	if min(denied, nothing) < 1000 || allowed < 300 {
 		t.Errorf("%d denied, %d allowed, %d nothing: the questions say little", denied, allowed, nothing)
 	}
+}
+
+// TestSameAnswersOverAuthZEN puts random evaluations, of resources, paths and
+// types that Kubernetes does not know, and holds the answers against what policy
+// says of the site.
+func TestSameAnswersOverAuthZEN(t *testing.T) {
+	t.Parallel()
+	var yes, no int
+	for seed := range uint64(60) {
+		d := draw{rand.New(rand.NewPCG(seed, 22))}
+		w := newWorld(t, d.pick("blue", "red"))
+		w.engine.Update(d.fill)
+		w.engine.Update(func(tx *authz.Tx) {
+			for _, effect := range []authz.Effect{authz.Allow, authz.Deny} {
+				tx.PutPolicy(authz.Policy{Name: fmt.Sprint("other-", effect), Effect: effect, Sites: []string{"*"}, Subjects: d.subjects(),
+					Rules: []authz.Rule{{Verbs: d.some("open", "close"), APIGroups: []string{"doors.example"}, Resources: []string{"gate"}, ResourceNames: d.some("north", "south")}}})
+			}
+		})
+		w.ship()
+		for range 100 {
+			kind, id := d.pick("pods", "secrets", "pods.apps"), d.pick("", "lab/a", "den/", "a", "lab/")
+			verb := d.pick("get", "list", "open")
+			switch d.IntN(4) {
+			case 0:
+				kind, id = "gate.doors.example", d.pick("north", "south", "lab/north")
+			case 1:
+				kind, id, verb = "path", d.pick("/healthz", "/apis"), "get"
+			}
+			body, err := json.Marshal(map[string]any{
+				"subject":  map[string]any{"type": d.pick("user", "user", "group"), "id": d.pick("ada", "bea", "cy", "staff", robotUser, "system:node:n1"), "properties": map[string]any{"groups": d.some("staff", "system:authenticated", "system:masters")}},
+				"action":   map[string]any{"name": verb},
+				"resource": map[string]any{"type": kind, "id": id},
+				"context":  map[string]any{"urgent": d.IntN(2) == 0},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			evaluation, err := authzen.ParseEvaluation(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			batch := authzen.Batch{Single: true, Items: []authzen.Item{{Evaluation: evaluation}}}
+			want, err := authzen.Evaluate(t.Context(), atCentre{w}, batch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := json.Marshal(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest("POST", "/access/v1/evaluation", bytes.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			out := httptest.NewRecorder()
+			w.Local().ServeHTTP(out, r)
+			if out.Code != http.StatusOK || out.Body.String() != string(text) {
+				t.Fatalf("seed %d, %s:\ncentre %s\nhere   %d %s", seed, body, text, out.Code, out.Body)
+			}
+			if want.Decision.Decision {
+				yes++
+			} else {
+				no++
+			}
+		}
+	}
+	if yes < 200 || no < 1000 {
+		t.Errorf("%d yes, %d no: the questions say little", yes, no)
+	}
+}
+
+// atCentre decides by the whole policy.
+type atCentre struct{ *world }
+
+func (c atCentre) Decide(_ context.Context, q *authzen.Question) (bool, string, error) {
+	q.Complete()
+	r := q.Request
+	r.User, r.UID, r.Groups, r.Extra = q.Subject.Name, q.Subject.UID, q.Subject.Groups, q.Subject.Extra
+	r.Site, r.Time = c.cfg.Site, c.clock()
+	d := access.DecideAtSite(c.engine.Snapshot(), &r)
+	return d.Allowed(), d.Reason(), nil
 }
 
 func allowAda(t *authz.Tx) {

@@ -19,8 +19,10 @@ import (
 
 	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/authz"
+	"github.com/gatehouse-dev/gatehouse/authz/condition"
 	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/access"
+	"github.com/gatehouse-dev/gatehouse/internal/access/grant"
 	"github.com/gatehouse-dev/gatehouse/internal/access/review"
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
@@ -94,6 +96,15 @@ func (c *centre) answer(site string, denials bool, spec *authorizationv1.Subject
 	return status, nil
 }
 
+// conditions is the environment that both sides have.
+var conditions = sync.OnceValue(func() grant.Conditions {
+	e, err := condition.New()
+	if err != nil {
+		panic(err)
+	}
+	return grant.Conditions{Environment: e}
+})
+
 // world is a decision point of a site of that control plane.
 type world struct {
 	*centre
@@ -113,7 +124,7 @@ func newWorld(t testing.TB, site string) *world {
 	t.Helper()
 	w := &world{centre: newCentre(t), now: noon, connected: true}
 	w.follower = snapshot.NewFollower(snapshot.Rules{Site: site, Conditions: "v1", Verifier: w.centre, Skew: time.Minute,
-		Compile: func(string) (authz.Condition, error) { return nil, errors.New("none") }})
+		Compile: conditions().Follow})
 	p, err := New(Config{
 		Site: site, Name: "edge-1", Mode: federationapi.SiteFull, Policy: w, Journal: w, Centre: w.centre, Clients: x509.NewCertPool(),
 		URL: "https://127.0.0.1:7444", Registry: prometheus.NewRegistry(), Now: w.clock, Log: slog.New(slog.DiscardHandler),
