@@ -190,7 +190,7 @@ func (k *kafkaTopic) read() (raw string, times map[string]int) {
 	k.t.Helper()
 	ctx, cancel := context.WithTimeout(k.t.Context(), commandWithin)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "kcat", "-C", "-e", "-q", "-J", "-t", "audit", "-o", "beginning", "-b", k.ListenAddrs()[0],
+	out, err := exec.CommandContext(ctx, "kcat", "-C", "-e", "-q", "-J", "-m", "60", "-t", "audit", "-o", "beginning", "-b", k.ListenAddrs()[0],
 		"-X", "security.protocol=SASL_SSL", "-X", "ssl.ca.location="+k.bundle, "-X", "sasl.mechanism=SCRAM-SHA-512",
 		"-X", "sasl.username=gatehouse", "-X", "sasl.password="+kafkaPassword).Output()
 	if err != nil {

@@ -173,11 +173,16 @@ func eventIDs(t *testing.T, path string) map[string]int {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var e struct{ AuditID, Stage string }
+		var e struct {
+			AuditID, Stage string
+			User           struct{ Username string }
+		}
 		if err := json.Unmarshal(line, &e); err != nil || e.AuditID == "" {
 			t.Fatalf("%s: %v: %s", path, err, line)
 		}
-		ids[e.AuditID+"/"+e.Stage]++
+		if e.User.Username != "system:gatehouse" { // a gap, which nobody sent
+			ids[e.AuditID+"/"+e.Stage]++
+		}
 	}
 }
 
