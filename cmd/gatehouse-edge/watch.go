@@ -24,7 +24,7 @@ func watchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "watch --server URL --site NAME --dir DIR [--kubeconfig FILE]",
 		Short: "Tell the control plane what it cannot see of a cluster from outside",
-		Long: `Lists and watches the pods, persistent volumes and volume attachments of a cluster,
+		Long: `Lists and watches the nodes, pods, persistent volumes and volume attachments of a cluster,
 and tells the control plane which node needs which objects: names alone, never what
 is in a pod or a secret. The control plane answers questions about the cluster's
 nodes from that where the Site says authorization.nodes: Needed.
@@ -102,7 +102,7 @@ func watchManifestCommand() *cobra.Command {
 		Use:   "manifest [--namespace NAME]",
 		Short: "Print what the watcher has to be allowed in the cluster",
 		Long: `Prints a namespace, a service account and a ClusterRole with its binding, for
-kubectl apply. The roles read pods, persistent volumes, volume attachments, the
+kubectl apply. The roles read nodes, pods, persistent volumes, volume attachments, the
 addresses of the kube-apiservers and their metrics, and nothing else: no secrets, no
 config maps, no changes.`,
 		Example: `  gatehouse-edge watch manifest | kubectl apply -f -`,
@@ -136,7 +136,7 @@ metadata:
   name: gatehouse-watch
 rules:
 - apiGroups: [""]
-  resources: [pods, persistentvolumes]
+  resources: [nodes, pods, persistentvolumes]
   verbs: [list, watch]
 - apiGroups: [storage.k8s.io]
   resources: [volumeattachments]

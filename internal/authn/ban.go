@@ -8,8 +8,8 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
-// Ban ends credentials from outside. Exactly one of Credential, User, Group
-// and IssuerKey is set.
+// Ban ends credentials from outside. Exactly one of Credential, User, Group,
+// IssuerKey and Site is set.
 type Ban struct {
 	// Name is that of the ban itself; it stands in the record of what it
 	// refused.
@@ -22,6 +22,9 @@ type Ban struct {
 	// IssuerKey is the id of a key: every token that it signed ends, and what
 	// was made with one.
 	IssuerKey string
+	// Site is a connected site: tokens that are bound to it, or to an object of
+	// it, end.
+	Site string
 	// KeepsMade leaves alone what was made with the credential, or with one that
 	// the key signed.
 	KeepsMade bool
@@ -36,7 +39,7 @@ type Bans struct {
 }
 
 type banTable struct {
-	credentials, users, groups, keys map[string]Ban
+	credentials, users, groups, keys, sites map[string]Ban
 	// madeWith and madeUnder are those of credentials and keys that reach what
 	// was made.
 	madeWith, madeUnder map[string]Ban
@@ -52,13 +55,16 @@ func NewBans() *Bans {
 // Replace sets the whole list. A ban that names nothing or several things is
 // refused, and then the list stays as it was.
 func (b *Bans) Replace(bans []Ban) error {
-	next := &banTable{map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}, map[string]Ban{}}
+	next := &banTable{
+		credentials: map[string]Ban{}, users: map[string]Ban{}, groups: map[string]Ban{}, keys: map[string]Ban{}, sites: map[string]Ban{},
+		madeWith: map[string]Ban{}, madeUnder: map[string]Ban{},
+	}
 	for _, ban := range bans {
 		set := 0
 		for _, entry := range []struct {
 			value       string
 			table, made map[string]Ban
-		}{{ban.Credential, next.credentials, next.madeWith}, {ban.User, next.users, nil}, {ban.Group, next.groups, nil}, {ban.IssuerKey, next.keys, next.madeUnder}} {
+		}{{ban.Credential, next.credentials, next.madeWith}, {ban.User, next.users, nil}, {ban.Group, next.groups, nil}, {ban.IssuerKey, next.keys, next.madeUnder}, {ban.Site, next.sites, nil}} {
 			if entry.value == "" {
 				continue
 			}
@@ -69,7 +75,7 @@ func (b *Bans) Replace(bans []Ban) error {
 			}
 		}
 		if set != 1 {
-			return fmt.Errorf("ban %q: exactly one of credential, user, group and issuer key must be set", ban.Name)
+			return fmt.Errorf("ban %q: exactly one of credential, user, group, issuer key and site must be set", ban.Name)
 		}
 	}
 	b.current.Store(next)
@@ -108,6 +114,11 @@ func (b *Bans) refuse(id Identity, now time.Time) error {
 	if len(table.keys) > 0 {
 		if ban, ok := table.keys[id.IssuerKey()]; ok && ban.inForce(now) {
 			return ban.refusal("issuer key")
+		}
+	}
+	if len(table.sites) > 0 && id.v.shared != nil && id.v.shared.site != nil {
+		if ban, ok := table.sites[id.v.shared.site.name]; ok && ban.inForce(now) {
+			return ban.refusal("site")
 		}
 	}
 	if len(table.credentials) > 0 {

@@ -30,6 +30,9 @@ type Config struct {
 	// known by their UIDs alone. It is asked on every use of a token, and must
 	// answer from memory.
 	Exists func(ctx context.Context, key ObjectKey, uid string) (bool, error)
+	// Sites tells of objects inside of connected sites. Nil refuses tokens that
+	// are bound to one.
+	Sites SiteObjects
 	// Revoked reports certificates that their CA took back. It is asked on
 	// every use and must answer from memory. Nil revokes none.
 	Revoked func(*x509.Certificate) bool
@@ -70,6 +73,7 @@ type Chain struct {
 	audiences      []string
 	objects        Objects
 	exists         func(context.Context, ObjectKey, string) (bool, error)
+	sites          SiteObjects
 	revoked        func(*x509.Certificate) bool
 	bans           *Bans
 	leeway         time.Duration
@@ -139,6 +143,7 @@ func New(cfg Config) (*Chain, error) {
 		audiences:      slices.Clone(cfg.Audiences),
 		objects:        cfg.Objects,
 		exists:         cfg.Exists,
+		sites:          cfg.Sites,
 		revoked:        cfg.Revoked,
 		bans:           cfg.Bans,
 		leeway:         orDefault(cfg.Leeway, time.Minute),

@@ -47,6 +47,15 @@ const (
 	ExtraNodeUID      = "authentication.kubernetes.io/node-uid"
 	// ExtraContainerName is ours: a token can be bound to one container.
 	ExtraContainerName = "authentication.gatehouse.dev/container-name"
+	// These are ours, too: a token can be bound to a connected site, and to a pod
+	// or node of it. What Kubernetes calls pod and node is of the control plane.
+	ExtraSiteName      = "authentication.gatehouse.dev/site-name"
+	ExtraSiteUID       = "authentication.gatehouse.dev/site-uid"
+	ExtraSiteNamespace = "authentication.gatehouse.dev/site-namespace"
+	ExtraSitePodName   = "authentication.gatehouse.dev/site-pod-name"
+	ExtraSitePodUID    = "authentication.gatehouse.dev/site-pod-uid"
+	ExtraSiteNodeName  = "authentication.gatehouse.dev/site-node-name"
+	ExtraSiteNodeUID   = "authentication.gatehouse.dev/site-node-uid"
 	// ExtraAttestationPrefix begins the keys of what a token attests.
 	ExtraAttestationPrefix = "attestation.authentication.kubernetes.io/"
 	// ExtraOrigin lists the credentials that this one was made with; see
@@ -111,6 +120,8 @@ type sharedClaims struct {
 	attested          string
 	// origin is the line of credentials that the token was asked for with.
 	origin []string
+	// site is what of a connected site the token is bound to.
+	site *boundSite
 	// asked are the audiences that a provider was asked for; nil where the
 	// credential itself says what it is good for.
 	asked []string
@@ -171,6 +182,9 @@ func (i Identity) Extra() map[string][]string {
 	}
 	if i.v.shared.attested != "" {
 		extra[claimAttested] = []string{i.v.shared.attested}
+	}
+	if s := i.v.shared.site; s != nil {
+		s.addTo(extra)
 	}
 	if i.v.shared.nodeName != "" {
 		extra[ExtraNodeName] = []string{i.v.shared.nodeName}

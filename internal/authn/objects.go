@@ -17,9 +17,20 @@ const (
 	PodObject
 	SecretObject
 	NodeObject
+	// SiteObject is a connected site itself. What is inside of one is asked of
+	// [SiteObjects].
+	SiteObject
 )
 
-// ObjectKey names one object. Namespace is empty for nodes.
+// SiteObjects tells of the pods and nodes of connected sites, as the site
+// reports them. It is asked on every use of a token that is bound to one and
+// must answer from memory. current is false while the site does not confirm
+// what it has: nothing is known of its objects then, and the token is refused.
+type SiteObjects interface {
+	SiteObject(site string, kind ObjectKind, namespace, name string) (uids []string, current bool)
+}
+
+// ObjectKey names one object. Namespace is empty for nodes and sites.
 type ObjectKey struct {
 	Kind            ObjectKind
 	Namespace, Name string

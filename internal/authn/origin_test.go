@@ -50,10 +50,13 @@ func TestBansReachWhatWasMade(t *testing.T) {
 	keys.Put(record)
 
 	uses := map[string]func() error{
-		"key":         func() error { _, err := w.verify(first); return err },
-		"token":       func() error { _, err := w.verify(token); return err },
-		"session":     func() error { _, err := w.verify(session.Reveal()); return err },
-		"certificate": func() error { _, err := w.chain.VerifyCertificate(context.Background(), []*x509.Certificate{cert}); return err },
+		"key":     func() error { _, err := w.verify(first); return err },
+		"token":   func() error { _, err := w.verify(token); return err },
+		"session": func() error { _, err := w.verify(session.Reveal()); return err },
+		"certificate": func() error {
+			_, err := w.chain.VerifyCertificate(context.Background(), []*x509.Certificate{cert})
+			return err
+		},
 	}
 	check := func(when string, reach bool) {
 		t.Helper()

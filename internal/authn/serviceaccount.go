@@ -82,10 +82,10 @@ func (c *Chain) remembered(src *source, key *jws.Key, claims claims) (*verified,
 	if err != nil {
 		return nil, refuseBecause(ReservedName, "service account token", err)
 	}
-	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested, itoa(int64(len(claims.origin)))}, claims.origin...)
+	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested, claims.site.key(), itoa(int64(len(claims.origin)))}, claims.origin...)
 	parts = append(parts, claims.audiences...)
 	shared, err := c.shared.get(joinKey(parts...), func() (*sharedClaims, error) {
-		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested)}
+		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested), site: claims.site.clone()}
 		for _, audience := range claims.audiences {
 			out.audiences = append(out.audiences, strings.Clone(audience))
 		}
@@ -112,7 +112,9 @@ type claims struct {
 	attested string
 	// origin is the line of credentials that the token was asked for with.
 	origin []string
-	bound  boundClaims
+	// site is what of a connected site the token is bound to, or nil.
+	site  *boundSite
+	bound boundClaims
 }
 
 // Names of claims.
@@ -169,7 +171,7 @@ func readClaims(payload []byte) (claims, error) {
 		if ours.Get("container").Kind != strictjson.None {
 			out.bound.container = r.text(ours, "container")
 		}
-		out.origin = r.line(ours, "origin")
+		out.origin, out.site = r.line(ours, "origin"), r.readSite(ours)
 	}
 	if facts := r.optional(own, "attestations"); facts.Kind != strictjson.None {
 		out.attested = r.only(facts, claimAttested)
@@ -181,7 +183,8 @@ func readClaims(payload []byte) (claims, error) {
 		return claims{}, refuse(Malformed, "service account token: it never expires")
 	case r.text(v, "sub") != serviceAccountUser+out.namespace+":"+out.account || strings.Contains(out.namespace+out.account, ":"):
 		return claims{}, refuse(Malformed, "service account token: the subject is not the account")
-	case out.bound.secretName != "" && (out.bound.podName != "" || out.nodeName != ""):
+	case out.bound.secretName != "" && (out.bound.podName != "" || out.nodeName != ""),
+		out.site != nil && (out.bound.secretName != "" || out.bound.podName != "" || out.nodeName != ""):
 		return claims{}, refuse(Malformed, "service account token: it is bound to more than one object")
 	case out.bound.container != "" && out.bound.podName == "":
 		return claims{}, refuse(Malformed, "service account token: it is bound to a container of no pod")
@@ -332,6 +335,9 @@ func (c *Chain) checkBound(ctx context.Context, v *verified, now time.Time) erro
 	}
 	if err := c.checkObject(ctx, PodObject, namespace, podName, podUID, now); err != nil {
 		return err
+	}
+	if v.shared.site != nil {
+		return c.checkSite(ctx, v.shared.site, now)
 	}
 	if podName.raw == "" && v.shared.nodeName != "" {
 		// Beside a pod the node is only said; alone it is what binds.

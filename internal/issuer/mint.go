@@ -40,6 +40,9 @@ type Claims struct {
 	// Origin is the line of credentials that the token was asked for with; see
 	// package origin.
 	Origin []string
+	// Site binds the token to a connected site, or to a pod or node of it,
+	// instead of an object of the control plane.
+	Site *SiteRef
 	// Attestations by key, as the request has them.
 	Attestations map[string][]string
 }
@@ -91,6 +94,24 @@ type kubernetesClaims struct {
 type gatehouseClaims struct {
 	Container string   `json:"container,omitempty"`
 	Origin    []string `json:"origin,omitempty"`
+	Site      *SiteRef `json:"site,omitempty"`
+}
+
+// SiteRef names a connected site, and at most one of a pod and a node of it.
+type SiteRef struct {
+	Ref
+	// Namespace is that of the pod, by its name at the site.
+	Namespace string `json:"namespace,omitempty"`
+	Pod       *Ref   `json:"pod,omitempty"`
+	Node      *Ref   `json:"node,omitempty"`
+}
+
+func (s *SiteRef) whole() bool {
+	ok := s.Name != "" && s.UID != "" && (s.Pod == nil || s.Node == nil) && (s.Pod != nil) == (s.Namespace != "")
+	for _, r := range []*Ref{s.Pod, s.Node} {
+		ok = ok && (r == nil || r.Name != "" && r.UID != "")
+	}
+	return ok
 }
 
 // Mint makes a token that is good from now on.
@@ -127,8 +148,8 @@ func (i *Issuer) Mint(_ context.Context, c Claims) (Token, error) {
 		}
 		body.Kubernetes.Attestations[AttestationPrefix+key] = values
 	}
-	if c.Container != "" || len(c.Origin) > 0 {
-		body.Gatehouse = &gatehouseClaims{Container: c.Container, Origin: c.Origin}
+	if c.Container != "" || len(c.Origin) > 0 || c.Site != nil {
+		body.Gatehouse = &gatehouseClaims{Container: c.Container, Origin: c.Origin, Site: c.Site}
 	}
 	raw, err := json.Marshal(body)
 	if err != nil {
@@ -150,8 +171,10 @@ func (c Claims) check() error {
 		return fmt.Errorf("a token needs 1 to %d audiences, none empty", maxAudiences)
 	case c.Lifetime <= 0:
 		return errors.New("the lifetime is not positive")
-	case c.Secret != nil && (c.Pod != nil || c.Node != nil):
+	case c.Secret != nil && (c.Pod != nil || c.Node != nil), c.Site != nil && (c.Secret != nil || c.Pod != nil || c.Node != nil):
 		return errBinding
+	case c.Site != nil && !c.Site.whole():
+		return errors.New("a bound site is incomplete")
 	case !origin.Check(c.Origin):
 		return errors.New("the line of credentials is malformed")
 	case c.Container != "" && c.Pod == nil:

@@ -32,6 +32,13 @@ type Request struct {
 	Bound *BoundRef
 	// Container narrows a pod's token; it is not part of the upstream type.
 	Container string
+	// Site and SiteNamespace say that the bound object is one of a connected
+	// site; they are not part of the upstream type. SiteNamespace is the pod's
+	// namespace there, by default of the name of Namespace.
+	Site, SiteNamespace string
+	// MayBind refuses to bind to a site, or to a pod of it in a namespace there or,
+	// where that is empty, to a node. Without it no token is bound to a site.
+	MayBind func(ctx context.Context, site, namespace string) error
 	// Attestations are facts about the bearer by their well-known keys; only
 	// [AttestAdmissionReview] is known.
 	Attestations map[string][]string
@@ -92,6 +99,11 @@ type Objects interface {
 	Pod(ctx context.Context, namespace, name string) (Pod, error)
 	Secret(ctx context.Context, namespace, name string) (uid string, err error)
 	Node(ctx context.Context, name string) (uid string, err error)
+	Site(ctx context.Context, name string) (uid string, err error)
+	// SitePod and SiteNode are of a connected site. An error of kind Unavailable
+	// says that nobody tells of its objects now.
+	SitePod(ctx context.Context, site, namespace, name string) (uid string, err error)
+	SiteNode(ctx context.Context, site, name string) (uid string, err error)
 }
 
 // Requests answers token requests. Its fields are set once.
@@ -336,8 +348,13 @@ func shorten(s string) string {
 // claims and returns when the object ends.
 func (r *Requests) bind(ctx context.Context, req Request, claims *Claims) (ends time.Time, err error) {
 	ref := req.Bound
-	if ref == nil {
+	switch {
+	case ref == nil && req.Site == "":
 		return ends, nil
+	case ref == nil:
+		return ends, invalid(FieldError{"spec.boundObjectRef", shorten(req.Site), "an object of the site must be named, or the site itself as kind Site"})
+	case req.Site != "" || ref.Kind == "Site":
+		return ends, r.bindSite(ctx, req, claims)
 	}
 	if ref.APIVersion != "v1" && ref.APIVersion != "" {
 		return ends, unbindable(ref)

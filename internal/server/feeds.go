@@ -152,7 +152,11 @@ func (f *follower) wait(ctx context.Context) error {
 }
 
 // objects reads the objects that tokens can be bound to.
-type objects struct{ frame *kubeapi.Frame }
+type objects struct {
+	frame *kubeapi.Frame
+	// inSites tells of those inside of connected sites.
+	inSites authn.SiteObjects
+}
 
 func (o objects) uid(ctx context.Context, gr schema.GroupResource, namespace, name string) (string, error) {
 	obj, err := o.frame.Get(ctx, gr, namespace, name)

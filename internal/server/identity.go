@@ -38,6 +38,7 @@ type identityConfig struct {
 	trust   *trust
 	issuer  *issuer.Issuer
 	objects *objects
+	sites   authn.SiteObjects
 	bans    *authn.Bans
 	now     func() time.Time
 	log     *slog.Logger
@@ -79,7 +80,7 @@ func openIdentity(ctx context.Context, c identityConfig) (*identity, error) {
 	i.certs = clientTrust{config: c.config, trust: c.trust, lists: crl.New(c.now), log: c.log}
 	i.chain, err = authn.New(authn.Config{
 		Revoked:   i.certs.lists.Revoked,
-		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{c.issuer.Trusted()}, Objects: i.index,
+		Audiences: []string{apiAudience}, Issuers: []authn.TrustedIssuer{c.issuer.Trusted()}, Objects: i.index, Sites: c.sites,
 		Bans:            c.bans,
 		AccessKeys:      i.accessKeys,
 		BootstrapTokens: i.memory, Legacy: &authn.LegacyTokens{Keys: i.legacyKeys, Secrets: i.memory}, Now: c.now,
@@ -171,6 +172,7 @@ func (i *identity) follow(ctx context.Context, flow *follower, client kubernetes
 	flow.follow(ctx, pods, &bound{index: i.index, kind: authn.PodObject})
 	flow.follow(ctx, secrets, &bound{index: i.index, kind: authn.SecretObject})
 	flow.follow(ctx, nodes, &bound{index: i.index, kind: authn.NodeObject})
+	flow.follow(ctx, sites, &bound{index: i.index, kind: authn.SiteObject})
 	flow.follow(ctx, secrets, typed[*corev1.Secret]{i.keeper})
 	flow.follow(ctx, serviceAccounts, goneAccounts{i.keeper})
 	flow.follow(ctx, identityProviders, typed[*identityapi.IdentityProvider]{i.providers})

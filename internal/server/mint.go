@@ -20,7 +20,12 @@ const (
 
 // mintPolicy says who may have tokens and keys of a service account made, and
 // for which audience.
-type mintPolicy struct{ reviews reviews }
+type mintPolicy struct {
+	reviews reviews
+	// belongs returns the namespace that one of a site belongs to, empty when
+	// there is no such site.
+	belongs func(ctx context.Context, site, namespace string) (string, error)
+}
 
 // check refuses an audience to a caller. The API's own needs nothing beyond
 // create on serviceaccounts/token; any other one needs the verb
@@ -37,6 +42,21 @@ func (m mintPolicy) check(ctx context.Context, by resource.Caller, namespace, ac
 	}
 	return m.reviews.need(ctx, by, "have a credential of service account "+namespace+"/"+account+" made for audience \""+audience+"\"", authz.Request{
 		ResourceRequest: true, Verb: verbAudience, Resource: audience, Namespace: namespace, Name: account,
+	})
+}
+
+// bind refuses to bind a token of a namespace's account to a site, or to a pod
+// there in a namespace of the site, or to a node. Who asks learns whether there
+// is such an object: it must belong to the account's own namespace, or the
+// caller must be allowed to get the Site.
+func (m mintPolicy) bind(ctx context.Context, by resource.Caller, namespace, site, siteNamespace string) error {
+	if siteNamespace != "" {
+		if belongs, err := m.belongs(ctx, site, siteNamespace); err != nil || belongs == namespace {
+			return err
+		}
+	}
+	return m.reviews.need(ctx, by, "bind a token to site \""+site+"\"", authz.Request{
+		ResourceRequest: true, Verb: "get", APIGroup: sites.Group, Resource: sites.Resource, Name: site, ClusterScoped: true,
 	})
 }
 

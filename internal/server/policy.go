@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -202,8 +203,10 @@ func credentialBan(ban *accessapi.Ban) (authn.Ban, bool) {
 			out.Group = s.Subject.Name
 		case accessapi.SubjectServiceAccount:
 			out.User = "system:serviceaccount:" + s.Subject.Namespace + ":" + s.Subject.Name
+		case accessapi.SubjectSite:
+			out.Site = s.Subject.Name // and its doors are closed in siteDoors
 		default:
-			return authn.Ban{}, false // a site's doors are closed in doors
+			return authn.Ban{}, false
 		}
 	}
 	return out, true
@@ -287,6 +290,14 @@ func (r siteReviews) TokenAtSite(ctx context.Context, site *federationapi.Site, 
 // some seconds that it once was good.
 func (r siteReviews) AccessAtSite(ctx context.Context, site *federationapi.Site, denials bool, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
 	reason, err := federation.Ended(ctx, r.objects, spec, r.now())
+	if err == nil && reason == "" && strings.HasPrefix(spec.User, sitename.Prefix) {
+		reason, err = r.chain.SiteEnded(ctx, func(key string) string {
+			if values := spec.Extra[key]; len(values) > 0 {
+				return values[0]
+			}
+			return ""
+		})
+	}
 	switch {
 	case err != nil:
 		return authorizationv1.SubjectAccessReviewStatus{}, err

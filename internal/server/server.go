@@ -150,10 +150,12 @@ func Run(ctx context.Context, o Options) error {
 	if err := applyTokenKeys(iss)(tokenRing.Set(), now()); err != nil {
 		return err
 	}
-	var obj objects
+	siteValues := etcd.NewValues(st.client, siteObjectArea)
+	siteNodes := siteobjects.New(siteValues, now)
+	obj := objects{inSites: siteNodes}
 	banned := authn.NewBans()
 	who, err := openIdentity(ctx, identityConfig{
-		config: o.Config.Authentication(), vault: st.vault, trust: trust, issuer: iss, objects: &obj, bans: banned, now: now, log: log,
+		config: o.Config.Authentication(), vault: st.vault, trust: trust, issuer: iss, objects: &obj, sites: siteNodes, bans: banned, now: now, log: log,
 	})
 	if err != nil {
 		return err
@@ -179,14 +181,14 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	siteValues := etcd.NewValues(st.client, siteObjectArea)
-	siteNodes := siteobjects.New(siteValues, now)
 	emergencies := &breakGlass{}
 	answers := reviews{access: authorizer, review: review.Reviewer{Access: authorizer}, chain: chain, nodes: siteNodes, emergencies: emergencies}
 	escalation := checks{access.Checks{Access: authorizer}}
 	asked := questions{question.Asker{Access: authorizer, Policy: policy, Policies: beyond.policies,
 		Accounts: beyond.accounts, ClusterRoles: beyond.clusterRoles, Namespaces: beyond.namespaces}}
-	mint := mintPolicy{answers}
+	mint := mintPolicy{answers, func(ctx context.Context, site, namespace string) (string, error) {
+		return obj.namespaceOfSite(ctx, site, namespace)
+	}}
 	accessKeys := newAccessKeys(who.accessKeys, asked, mint, theFrame, now, log)
 	open, err := newStanding(chain, answers, policy, now, log)
 	if err != nil {

@@ -13,8 +13,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
+	federationapi "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/issuer"
@@ -75,18 +77,58 @@ func (o objects) Pod(ctx context.Context, namespace, name string) (issuer.Pod, e
 	return out, nil
 }
 
+// Site, SitePod and SiteNode are for tokens that are bound to a site.
+func (o objects) Site(ctx context.Context, name string) (string, error) {
+	return o.uid(ctx, sites, "", name)
+}
+
+func (o objects) SitePod(_ context.Context, site, namespace, name string) (string, error) {
+	return o.ofSite(site, authn.PodObject, "pods", namespace, name)
+}
+
+func (o objects) SiteNode(_ context.Context, site, name string) (string, error) {
+	return o.ofSite(site, authn.NodeObject, "nodes", "", name)
+}
+
+func (o objects) ofSite(site string, kind authn.ObjectKind, resource, namespace, name string) (string, error) {
+	uids, current := o.inSites.SiteObject(site, kind, namespace, name)
+	switch {
+	case !current:
+		return "", fault.Newf(fault.Unavailable, "the objects of site %q are not current: gatehouse-edge watch has confirmed nothing lately", site)
+	case len(uids) == 0:
+		return "", apierrors.NewNotFound(schema.GroupResource{Resource: resource}, name)
+	case len(uids) > 1:
+		return "", fault.Newf(fault.Conflict, "site %q is just replacing %s %q; try again", site, resource, name)
+	}
+	return uids[0], nil
+}
+
+// namespaceOfSite returns where a namespace of a site belongs.
+func (o objects) namespaceOfSite(ctx context.Context, site, namespace string) (string, error) {
+	obj, err := o.frame.Get(ctx, sites, "", site)
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	spec := &obj.(*federationapi.Site).Spec
+	if mapped, ok := spec.NamespaceMap[namespace]; ok {
+		return mapped, nil
+	}
+	return spec.OwnerNamespace, nil
+}
+
 // state of an object as the authentication chain asks for it when its index
 // does not have the object yet.
 func (o objects) state(ctx context.Context, key authn.ObjectKey) (authn.ObjectState, bool, error) {
-	gr, ok := map[authn.ObjectKind]struct{ resource string }{
-		authn.ServiceAccountObject: {"serviceaccounts"}, authn.PodObject: {"pods"},
-		authn.SecretObject: {"secrets"}, authn.NodeObject: {"nodes"},
+	target, ok := map[authn.ObjectKind]schema.GroupResource{
+		authn.ServiceAccountObject: serviceAccounts, authn.PodObject: pods,
+		authn.SecretObject: secrets, authn.NodeObject: nodes, authn.SiteObject: sites,
 	}[key.Kind]
 	if !ok {
 		return authn.ObjectState{}, false, fmt.Errorf("unknown kind of bound object %d", key.Kind)
 	}
-	target := namespaces
-	target.Resource = gr.resource
 	obj, err := o.frame.Get(ctx, target, key.Namespace, key.Name)
 	if apierrors.IsNotFound(err) {
 		return authn.ObjectState{}, false, nil
@@ -113,8 +155,12 @@ func issueToken(requests *issuer.Requests, policy mintPolicy) func(context.Conte
 			Namespace: sa.Namespace, Account: sa.Name,
 			BodyName: in.Name, BodyNamespace: in.Namespace, BodyUID: string(in.UID),
 			Audiences: in.Spec.Audiences, ExpirationSeconds: in.Spec.ExpirationSeconds,
-			// The upstream type has no field for a container.
+			// The upstream type has no field for a container, nor for a site.
 			Container: in.Annotations[authn.ExtraContainerName],
+			Site:      in.Annotations[authn.ExtraSiteName], SiteNamespace: in.Annotations[authn.ExtraSiteNamespace],
+			MayBind: func(ctx context.Context, site, namespace string) error {
+				return policy.bind(ctx, by, sa.Namespace, site, namespace)
+			},
 			MayMint: func(ctx context.Context, audience string) error {
 				return policy.check(ctx, by, sa.Namespace, sa.Name, audience)
 			},

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,6 +134,8 @@ func TestNodesOfASite(t *testing.T) {
 		return strings.Contains(here.run("get", "site", "farm", "-o", `jsonpath={.status.conditions[?(@.type=="ObjectsCurrent")].status}`), "True")
 	})
 
+	tokensOfSite(t, g, here, there)
+
 	// A restart of the control plane forgets nothing, though nobody tells it
 	// again.
 	edge.Kill()
@@ -144,4 +148,79 @@ func TestNodesOfASite(t *testing.T) {
 	if !can("mine") || can("theirs") {
 		t.Error("the restart forgot what nodes need")
 	}
+}
+
+// Tokens of the control plane that are bound to a pod, to a node or to the whole
+// of a connected cluster end with it, as the watcher tells.
+func tokensOfSite(t *testing.T, g *harness.Gatehouse, here, there kube) {
+	t.Helper()
+	anybody, admin := bareClient(t, g), adminClient(t, g)
+	here.run("create", "serviceaccount", "robot", "-n", "default")
+	there.feed(podNeeding("worker-1", "batch", "mine")+"---\n{apiVersion: v1, kind: Node, metadata: {name: worker-1}}\n", "create", "-f", "-")
+	const pod, node = `{"apiVersion":"v1","kind":"Pod","name":"batch"}`, `{"apiVersion":"v1","kind":"Node","name":"worker-1"}`
+	const site = `{"apiVersion":"federation.gatehouse.dev/v1alpha1","kind":"Site","name":"farm"}`
+	request := func(ref, annotations string) string {
+		return `{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","metadata":{"annotations":{` + annotations + `}},"spec":{"audiences":["gatehouse"],"boundObjectRef":` + ref + `}}`
+	}
+	const path, ofFarm, inFarm = "/api/v1/namespaces/default/serviceaccounts/robot/token", `"authentication.gatehouse.dev/site-name":"farm"`, `,"authentication.gatehouse.dev/site-namespace":"farm"`
+	tokens := map[string]string{}
+	for name, body := range map[string]string{"pod": request(pod, ofFarm+inFarm), "node": request(node, ofFarm), "site": request(site, "")} {
+		eventually(t, commandWithin, "a token bound to the "+name, func() bool {
+			got := here.exec(body, "create", "--raw", path, "-f", "-")
+			var out struct{ Status struct{ Token string } }
+			if got.Code == 0 && json.Unmarshal([]byte(got.Stdout), &out) != nil {
+				t.Fatalf("token request: %s", got.Stdout)
+			}
+			tokens[name] = out.Status.Token
+			if tokens[name] == "" && !strings.Contains(got.Stderr, "not found") { // the watcher may not have told yet
+				t.Fatalf("token request for a %s: %v", name, got)
+			}
+			return tokens[name] != ""
+		})
+	}
+	works := func(name string) bool {
+		_, body := admin.send(http.MethodPost, tr1, nil, []byte(`{"apiVersion":"authentication.k8s.io/v1","kind":"TokenReview","spec":{"token":"`+tokens[name]+`"}}`))
+		_, code := anybody.whoami(bearerOf(tokens[name]))
+		good := strings.Contains(string(body), `"authenticated":true`)
+		return good && code == http.StatusCreated
+	}
+	for name := range tokens {
+		if !works(name) {
+			t.Errorf("the token bound to the %s does not work", name)
+		}
+	}
+	who, _ := anybody.whoami(bearerOf(tokens["pod"]))
+	if x := who.Status.UserInfo.Extra; fmt.Sprint(x["authentication.gatehouse.dev/site-name"], x["authentication.gatehouse.dev/site-pod-name"], x["authentication.kubernetes.io/pod-name"]) != "[farm] [batch] []" {
+		t.Errorf("whoami: %v", x)
+	}
+	for text, body := range map[string]string{
+		"not found":             request(strings.Replace(pod, "batch", "ghost", 1), ofFarm+inFarm),
+		"are known":             request(`{"apiVersion":"v1","kind":"Secret","name":"mine"}`, ofFarm),
+		"does not match":        request(strings.Replace(node, `"name"`, `"uid":"old","name"`, 1), ofFarm),
+		`\"nowhere\" not found`: request(pod, `"authentication.gatehouse.dev/site-name":"nowhere"`),
+	} {
+		if code, got := admin.send(http.MethodPost, path, nil, []byte(body)); code < 400 || code >= 500 || !strings.Contains(string(got), text) {
+			t.Errorf("want %q: %d %s", text, code, got)
+		}
+	}
+	// Whoever may not get the Site is told nothing of what is in it.
+	here.run("create", "role", "minter", "-n", "default", "--verb=create", "--resource=serviceaccounts/token")
+	here.run("create", "rolebinding", "minter", "-n", "default", "--role=minter", "--user=minter")
+	eventually(t, commandWithin, "the minter is refused a node", func() bool {
+		got := here.exec(request(node, ofFarm), "create", "--raw", path, "-f", "-", "--as=minter")
+		return got.Code != 0 && strings.Contains(got.Stderr, `may not bind a token to site`)
+	})
+
+	there.run("delete", "pod", "batch", "-n", "farm", "--force", "--grace-period=0")
+	took := eventually(t, commandWithin, "the token ends with the pod", func() bool { return !works("pod") })
+	t.Logf("ended %v after the pod", took.Round(time.Millisecond))
+	there.run("delete", "node", "worker-1")
+	eventually(t, commandWithin, "the token ends with the node", func() bool { return !works("node") })
+	if !works("site") {
+		t.Error("the token of the whole site ended, too")
+	}
+	here.feed("{apiVersion: access.gatehouse.dev/v1alpha1, kind: Ban, metadata: {name: no-farm}, spec: {subject: {kind: Site, name: farm}, reason: story}}", "create", "-f", "-")
+	eventually(t, commandWithin, "the token ends with the site", func() bool { return !works("site") })
+	here.run("delete", "ban", "no-farm")
+	eventually(t, commandWithin, "the token is good again", func() bool { return works("site") })
 }

@@ -31,8 +31,16 @@ type kind struct {
 	read func(data []byte) (i item, ok bool, m meta, err error)
 }
 
-// Kinds: pods without a node concern none.
+// Kinds: pods without a node concern none. Of nodes it is told that they are
+// there, for tokens that are bound to one.
 var kinds = []kind{
+	{"/api/v1/nodes", "", func(data []byte) (item, bool, meta, error) {
+		var n struct {
+			Metadata meta `json:"metadata"`
+		}
+		err := json.Unmarshal(data, &n)
+		return item{nodeGroup(n.Metadata.Name), source{Kind: "Node", Name: n.Metadata.Name, UID: n.Metadata.UID}}, true, n.Metadata, err
+	}},
 	{"/api/v1/pods", "spec.nodeName!=", func(data []byte) (item, bool, meta, error) {
 		var p pod
 		err := json.Unmarshal(data, &p)

@@ -2,7 +2,7 @@
 // the control plane, through the site's doors, which node needs which objects,
 // and how many audit events the kube-apiservers threw away.
 //
-// It owns: reading the cluster (list and watch of pods, persistent volumes and
+// It owns: reading the cluster (list and watch of nodes, pods, persistent volumes and
 // volume attachments, the addresses and the metrics of the kube-apiservers,
 // nothing else and never a change), and sending what differs from what the
 // control plane has. It refuses to send anything but names and counts: what a

@@ -56,7 +56,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	pods := r.URL.Path == "/api/v1/pods"
-	if !pods && r.URL.Path != "/api/v1/persistentvolumes" && r.URL.Path != "/apis/storage.k8s.io/v1/volumeattachments" {
+	if !pods && r.URL.Path != "/api/v1/nodes" && r.URL.Path != "/api/v1/persistentvolumes" && r.URL.Path != "/apis/storage.k8s.io/v1/volumeattachments" {
 		c.t.Errorf("the watcher reads %s", r.URL)
 	}
 	if r.URL.Query().Get("watch") == "" {

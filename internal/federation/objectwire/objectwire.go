@@ -53,9 +53,10 @@ type Group struct {
 	Sources []Source `json:"sources,omitempty"`
 }
 
-// Source is a pod or attachment of the group's node, or a volume.
+// Source is a pod or attachment of the group's node, the node itself, or a
+// volume.
 type Source struct {
-	// Kind is Pod, VolumeAttachment or PersistentVolume.
+	// Kind is Pod, VolumeAttachment, Node or PersistentVolume.
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
@@ -126,7 +127,7 @@ func (g *Group) check() error {
 	_, node := g.Node()
 	for i := range g.Sources {
 		s := &g.Sources[i]
-		kinds := []string{"Pod", "VolumeAttachment"}
+		kinds := []string{"Pod", "VolumeAttachment", "Node"}
 		if !node {
 			kinds = []string{"PersistentVolume"}
 		}
@@ -135,6 +136,8 @@ func (g *Group) check() error {
 			return fault.Newf(fault.Invalid, "%s.sources[%d].kind: must be one of %q", g.Name, i, kinds)
 		case !plain(s.Name) || (s.Namespace != "") != (s.Kind == "Pod") || s.Namespace != "" && !plain(s.Namespace) || len(s.UID) > MaxName:
 			return fault.Newf(fault.Invalid, "%s.sources[%d]: is not the name of a %s", g.Name, i, s.Kind)
+		case s.Kind == "Node" && (s.Name != strings.TrimPrefix(g.Name, "n/") || len(s.Needs) > 0):
+			return fault.Newf(fault.Invalid, "%s.sources[%d]: is not the node of its group alone", g.Name, i)
 		case len(s.Needs) > MaxNeeds:
 			return fault.Newf(fault.Invalid, "%s.sources[%d].needs: at most %d", g.Name, i, MaxNeeds)
 		case (s.Claim != "") == node || s.Claim != "" && !qualified(s.Claim, 2):

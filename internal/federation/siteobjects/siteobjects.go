@@ -72,6 +72,8 @@ type site struct {
 
 	writing sync.Mutex // held while a group is weighed and written
 
+	things things // of tokens; asked far more often than it changes
+
 	mu         sync.Mutex       // guards the rest
 	groups     map[string]group // by name
 	size, open int              // of all groups: as stored, and unpacked
@@ -85,6 +87,7 @@ type group struct {
 	size    int
 	open    int
 	objects []nodegraph.Object
+	things  []thing
 }
 
 // state is the value of SITE/state.
@@ -248,6 +251,7 @@ func (r *Registry) Apply(full string, value []byte) {
 			st = state{}
 		}
 		s.confirmed = st.Confirmed
+		s.things.confirm(st.Confirmed)
 		return
 	}
 	s.apply(rest, value)
@@ -293,6 +297,9 @@ func (s *site) apply(name string, value []byte) {
 	node, _ := (&objectwire.Group{Name: name}).Node()
 	keep := make(map[nodegraph.Object]bool, len(g.Sources))
 	for i := range g.Sources {
+		if t, ok := thingOf(&g.Sources[i]); ok {
+			next.things = append(next.things, t)
+		}
 		source, ok := g.Sources[i].Source(node)
 		if !ok {
 			continue
@@ -309,6 +316,7 @@ func (s *site) apply(name string, value []byte) {
 			s.graph.Delete(name, o)
 		}
 	}
+	s.things.replace(name, old.things, next.things)
 	s.size += next.size - old.size
 	s.open += next.open - old.open
 	if value == nil {

@@ -8,6 +8,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	federation "github.com/gatehouse-dev/gatehouse/api/federation/v1alpha1"
 )
 
 const (
@@ -64,6 +66,9 @@ func checkBoundKind(ref *authenticationv1.BoundObjectReference) error {
 		case "Pod", "Secret", "Node":
 			return nil
 		}
+	}
+	if gvk == federation.GroupVersion.WithKind("Site") {
+		return nil
 	}
 	return apierrors.NewBadRequest("cannot bind token to object of type " + gvk.String())
 }
