@@ -1,17 +1,29 @@
 package authz
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Restriction is the questions that restricted policy must still answer:
-// those of one site (Site is [ControlPlane] for the control plane's own) and,
-// where Namespace is set, only those inside that namespace, which is what a
-// host of it asks.
-type Restriction struct{ Site, Namespace string }
+// those of one site (Site is [ControlPlane] for the control plane's own);
+// where Namespace is set, only those inside that namespace; and where Object
+// is set, only those about that one object, which is what a host asks: who may
+// do what to itself.
+type Restriction struct {
+	Site, Namespace string
+	Object          Object
+}
+
+// Object is one object of a namespace, or of none. Questions about it name its
+// group, resource and name, and any verb and subresource.
+type Object struct{ APIGroup, Resource, Name string }
 
 // Restrict returns what of the policy can influence the questions of r: an
 // engine filled with it answers them exactly as s does. Of the rest it tells
 // as little as that allows: other sites' names, labels that no policy reads,
-// and roles that nothing names are left out.
+// and roles that nothing names are left out, and with them what rules, names of
+// objects and names of namespaces r is not about.
 func (s *Snapshot) Restrict(r Restriction) Content {
 	all := s.Content()
 	var out Content
@@ -21,7 +33,10 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 	}
 	roles := map[[2]string]bool{}
 	bootstrap := map[[2]string]bool{}
+	void := map[[2]string]bool{} // roles that say nothing of r
 	for i := range all.Roles {
+		all.Roles[i].Rules = r.rules(all.Roles[i].Rules)
+		void[[2]string{all.Roles[i].Namespace, all.Roles[i].Name}] = len(all.Roles[i].Rules) == 0
 		bootstrap[[2]string{all.Roles[i].Namespace, all.Roles[i].Name}] = all.Roles[i].Bootstrap
 	}
 	for _, b := range all.Bindings {
@@ -30,7 +45,7 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 			role[0] = b.Namespace
 		}
 		atSite := r.Site != ControlPlane
-		if !usesRBAC || r.Namespace != "" && b.Namespace != "" && b.Namespace != r.Namespace || atSite && (b.Bootstrap || bootstrap[role]) {
+		if !usesRBAC || r.Namespace != "" && b.Namespace != "" && b.Namespace != r.Namespace || atSite && (b.Bootstrap || bootstrap[role]) || r.Object != (Object{}) && void[role] {
 			continue
 		}
 		roles[role] = true
@@ -44,7 +59,11 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 		if len(p.Subjects) == 0 || !anyGlob(p.Sites, r.Site) || !r.touches(p.Namespaces) {
 			continue
 		}
-		p.Sites = []string{r.Site}
+		p.Roles = r.roles(p.Roles, void)
+		if p.Rules = r.rules(p.Rules); r.Object != (Object{}) && len(p.Rules)+len(p.Roles) == 0 {
+			continue
+		}
+		p.Sites, p.Namespaces = []string{r.Site}, r.namespaces(p.Namespaces)
 		for _, name := range p.Roles {
 			roles[[2]string{"", name}] = true
 		}
@@ -58,7 +77,11 @@ func (s *Snapshot) Restrict(r Restriction) Content {
 		if !anyGlob(d.Sites, r.Site) || !r.touches(d.Namespaces) {
 			continue
 		}
-		d.Sites = []string{r.Site}
+		d.Roles = r.roles(d.Roles, void)
+		if d.Rules = r.rules(d.Rules); r.Object != (Object{}) && len(d.Rules)+len(d.Roles) == 0 {
+			continue
+		}
+		d.Sites, d.Namespaces = []string{r.Site}, r.namespaces(d.Namespaces)
 		for _, name := range d.Roles {
 			roles[[2]string{"", name}] = true
 		}
@@ -129,6 +152,55 @@ func (r Restriction) subjects(list []PolicySubject, sites []string) []PolicySubj
 // the namespace.
 func (r Restriction) touches(namespaces []string) bool {
 	return r.Namespace == "" || len(namespaces) == 0 || anyGlob(namespaces, r.Namespace)
+}
+
+// namespaces says of namespaces that r touches no more than that it does.
+func (r Restriction) namespaces(list []string) []string {
+	if r.Namespace == "" || len(list) == 0 {
+		return list
+	}
+	return []string{r.Namespace}
+}
+
+// rules returns what rules say of the object.
+func (r Restriction) rules(list []Rule) []Rule {
+	if r.Object == (Object{}) {
+		return list
+	}
+	o := &r.Object
+	var out []Rule
+	for _, x := range list {
+		x.NonResourceURLs = nil
+		x.APIGroups = only(x.APIGroups, func(s string) bool { return s == "*" || s == o.APIGroup })
+		x.Resources = only(x.Resources, func(s string) bool {
+			res, _, _ := strings.Cut(s, "/")
+			return res == "*" || res == o.Resource
+		})
+		unnamed := len(x.ResourceNames) == 0
+		x.ResourceNames = only(x.ResourceNames, func(s string) bool { return s == o.Name })
+		if len(x.APIGroups) > 0 && len(x.Resources) > 0 && (unnamed || len(x.ResourceNames) > 0) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// roles leaves out roles that say nothing of the object. One that does not
+// exist stays: what that means is for whoever decides.
+func (r Restriction) roles(list []string, void map[[2]string]bool) []string {
+	if r.Object == (Object{}) {
+		return list
+	}
+	return only(list, func(name string) bool { return !void[[2]string{"", name}] })
+}
+
+func only(list []string, keep func(string) bool) (out []string) {
+	for _, s := range list {
+		if keep(s) {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // readLabels notes which labels the subjects read, of namespaces of the site

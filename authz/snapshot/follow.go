@@ -20,8 +20,8 @@ var (
 
 // Rules is what a follower demands.
 type Rules struct {
-	// Site and Namespace must be those of every frame.
-	Site, Namespace string
+	// Site, Namespace and Object must be those of every frame.
+	Site, Namespace, Object string
 	// MaxAge bounds how long after it was issued a frame decides, however late
 	// it says it ends; 0 leaves that to the frame.
 	MaxAge time.Duration
@@ -76,8 +76,8 @@ func (f *Follower) Restore(frame []byte) (Header, error) {
 	if err != nil {
 		return Header{}, err
 	}
-	if h.Site != f.rules.Site || h.Namespace != f.rules.Namespace {
-		return Header{}, fmt.Errorf("policy snapshot %d: it is for site %q, namespace %q", h.Sequence, h.Site, h.Namespace)
+	if !f.isFor(&h) {
+		return Header{}, fmt.Errorf("policy snapshot %d: %w", h.Sequence, notFor(&h))
 	}
 	err = f.admit(&h)
 	if err == nil {
@@ -129,8 +129,8 @@ func (f *Follower) hold(header *Header, body []byte) error {
 func (f *Follower) admit(h *Header) error {
 	old := f.held.Load()
 	switch {
-	case h.Site != f.rules.Site || h.Namespace != f.rules.Namespace:
-		return fmt.Errorf("it is for site %q, namespace %q", h.Site, h.Namespace)
+	case !f.isFor(h):
+		return notFor(h)
 	case h.Conditions != f.rules.Conditions:
 		return fmt.Errorf("its conditions are of version %q", h.Conditions)
 	case old != nil && h.Sequence <= old.Header.Sequence:
@@ -139,6 +139,14 @@ func (f *Follower) admit(h *Header) error {
 		return fmt.Errorf("%d was held already", f.floor.Load())
 	}
 	return nil
+}
+
+func (f *Follower) isFor(h *Header) bool {
+	return h.Site == f.rules.Site && h.Namespace == f.rules.Namespace && h.Object == f.rules.Object
+}
+
+func notFor(h *Header) error {
+	return fmt.Errorf("it is for site %q, namespace %q, object %q", h.Site, h.Namespace, h.Object)
 }
 
 func (f *Follower) end(h *Header) time.Time {

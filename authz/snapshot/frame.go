@@ -29,6 +29,9 @@ type Header struct {
 	// [authz.Restriction].
 	Site      string `json:"site"`
 	Namespace string `json:"namespace,omitempty"`
+	// Object is the one object that the policy answers about, as
+	// RESOURCE.GROUP/NAME; empty where it is not restricted to one.
+	Object string `json:"object,omitempty"`
 	// Sequence orders the frames for one site: a follower never goes back. It
 	// must rise over restarts of the signing side and over all its replicas.
 	Sequence uint64 `json:"sequence"`

@@ -321,6 +321,7 @@ func TestFollowerRefuses(t *testing.T) {
 		"another key":                frame(header("s1", "", 6), newKey(2)),
 		"another site":               with(func(h *Header) { h.Site = "s2" }),
 		"another namespace":          with(func(h *Header) { h.Namespace = "n" }),
+		"one object":                 with(func(h *Header) { h.Object = "pods/a" }),
 		"same sequence":              with(func(h *Header) { h.Sequence = 5 }),
 		"earlier sequence":           with(func(h *Header) { h.Sequence = 4 }),
 		"ended":                      with(func(h *Header) { h.Ends = noon }),
