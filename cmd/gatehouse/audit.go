@@ -123,7 +123,9 @@ Who may not read the whole record asks a server with --domain or --namespace.`,
 		case domain != "":
 			return &exit{exitUsage, errors.New("--domain is asked of a server: give --kubeconfig")}
 		default:
-			err = query.Run(cmd.Context(), vfs.OS{}, auditDir(dataDir), f, p.print)
+			if err = query.Run(cmd.Context(), vfs.OS{}, auditDir(dataDir), f, p.print); err == nil {
+				err = warnOfDropped(cmd.ErrOrStderr(), auditDir(dataDir), f)
+			}
 		}
 		if perr := p.close(); err == nil {
 			err = perr
@@ -157,6 +159,18 @@ func completeFilter(cmd *cobra.Command, f *query.Filter, since, until string, gr
 		f.APIGroup = group
 	}
 	f.Newest = true
+	return nil
+}
+
+// warnOfDropped says that an answer may lack what retention took.
+func warnOfDropped(w io.Writer, dir string, f query.Filter) error {
+	cuts, err := query.Cuts(vfs.OS{}, dir)
+	if err != nil {
+		return err
+	}
+	if text := query.Warning(f.Missing(cuts)); text != "" {
+		fmt.Fprintln(w, "Warning:", text)
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -64,6 +65,10 @@ func ask(ctx context.Context, kubeconfig, path string, in any) ([]byte, error) {
 		return nil, &exit{exitUnreachable, fmt.Errorf("server unreachable: %w", err)}
 	}
 	defer resp.Body.Close()
+	warnings, _ := utilnet.ParseWarningHeaders(resp.Header["Warning"]) // what cannot be read is none
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "Warning:", w.Text)
+	}
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
@@ -17,6 +19,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/export"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/retention"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/tiles"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/witness"
@@ -63,6 +66,7 @@ func (r *record) serveEvents(w http.ResponseWriter, req *http.Request) {
 	out := bufio.NewWriter(w)
 	w.Header().Set("Content-Type", "application/jsonl")
 	w.Header().Set("Cache-Control", "no-store")
+	r.warnOfDropped(w, f)
 	begun := false
 	err = index.Run(ctx, r.indexed, f, func(m query.Match) error {
 		line, err := json.Marshal(found{m.Index, m.At, m.Site, m.Raw})
@@ -75,6 +79,9 @@ func (r *record) serveEvents(w http.ResponseWriter, req *http.Request) {
 	})
 	switch {
 	case err == nil:
+		if !begun {
+			w.WriteHeader(http.StatusOK) // or the frame sends none of our headers
+		}
 		if err := out.Flush(); err != nil {
 			r.logger.Debug("answer cut off", "error", err)
 		}
@@ -83,6 +90,56 @@ func (r *record) serveEvents(w http.ResponseWriter, req *http.Request) {
 	default:
 		r.logger.Warn("question about the record not answered to its end", "error", err)
 		panic(http.ErrAbortHandler) // a cut answer must not look whole
+	}
+}
+
+// warningCode is a persistent warning (RFC 7234, section 5.5.7), as the frame
+// sends them.
+const warningCode = 299
+
+// cuts remembers what retention dropped until it drops more.
+type cuts struct {
+	mu    sync.Mutex // guards what follows
+	known bool
+	sum   uint64 // of what was dropped since the start
+	held  []query.Cut
+}
+
+func (c *cuts) get(dir string, dropped map[retention.Class]uint64) ([]query.Cut, error) {
+	var sum uint64
+	for _, n := range dropped {
+		sum += n
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.known || c.sum != sum {
+		held, err := query.Cuts(vfs.OS{}, dir)
+		if err != nil {
+			return nil, err
+		}
+		c.known, c.sum, c.held = true, sum, held
+	}
+	return c.held, nil
+}
+
+// warnOfDropped tells a caller that an answer may lack what retention took, as
+// a warning that Kubernetes clients show. How much of the whole record that is
+// concerns only who may read it.
+func (r *record) warnOfDropped(w http.ResponseWriter, f query.Filter) {
+	known, err := r.cuts.get(r.dir, r.retention.Dropped())
+	if err != nil {
+		r.logger.Warn("what retention dropped cannot be counted", "error", err)
+		return
+	}
+	text := query.Warning(f.Missing(known))
+	if text == "" {
+		return
+	}
+	if f.Allow != nil {
+		text = "records of the time asked about were dropped by retention"
+	}
+	if header, err := utilnet.NewWarningHeader(warningCode, "-", text); err == nil {
+		w.Header().Add("Warning", header)
 	}
 }
 
@@ -112,6 +169,7 @@ func (r *record) serveExport(w http.ResponseWriter, req *http.Request) {
 		r.answer(w, nil, err)
 		return
 	}
+	r.warnOfDropped(w, f)
 	asked := map[string]string{}
 	for name, values := range req.URL.Query() {
 		asked[name] = values[0]

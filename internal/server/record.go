@@ -55,6 +55,7 @@ type record struct {
 	sinks   *sinks
 	// retention drops what need not be kept.
 	retention *retention.Keeper
+	cuts      cuts
 	witnesses *witness.Keeper
 	// rows holds the index by which the log is searched.
 	rows    *sql.DB
@@ -89,7 +90,7 @@ func openRecord(ctx context.Context, st *state, cfg config.Config, checkpoints *
 		return nil, err
 	}
 	r.log, err = ledger.Open(r.dir, ledger.Config{
-		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Attribute: r.tenants.Attribute, Logger: logger,
+		ID: st.replica, Origin: originOf(st.replica), Key: checkpoints.Set().Signer(now()), Attribute: r.tenants.Attribute, Clock: now, Logger: logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)

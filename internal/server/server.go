@@ -73,12 +73,18 @@ type Options struct {
 	// Fatal ends the process with one line when the data turns out to be
 	// damaged in a place that no error can be returned from.
 	Fatal func(reason string)
+	// Now is the clock of what the control plane decides and records; time.Now
+	// if nil. The libraries have their own.
+	Now func() time.Time
 }
 
 // Run serves until ctx ends, then drains, and returns nil. An error means that
 // the server did not start, or stopped by itself.
 func Run(ctx context.Context, o Options) error {
-	log, now := o.Log, time.Now
+	log, now := o.Log, o.Now
+	if now == nil {
+		now = time.Now
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 

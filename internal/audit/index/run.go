@@ -286,11 +286,11 @@ func (r *reader) record(index uint64) error {
 		}
 		r.block, r.held = block, held
 	}
-	prefixed := r.held.Prefixed(int(index - r.starts[block]))
-	if segment.Kind(prefixed[0]) != segment.KindRecord {
-		return nil
+	n := int(index - r.starts[block])
+	if n >= r.held.Len() || segment.Kind(r.held.Prefixed(n)[0]) != segment.KindRecord {
+		return nil // dropped by retention, alone or with its whole block
 	}
-	entry, err := segment.ParseEntry(prefixed[1:])
+	entry, err := segment.ParseEntry(r.held.Prefixed(n)[1:])
 	if err != nil {
 		return fmt.Errorf("query audit log: record %d: %w", index, err)
 	}

@@ -97,6 +97,58 @@ func Run(ctx context.Context, fsys vfs.FS, dir string, f Filter, emit func(Match
 	return nil
 }
 
+// A Cut is a segment of which retention dropped records.
+type Cut struct {
+	first, end   uint64
+	since, until time.Time
+	dropped      uint64
+}
+
+// Cuts reads what retention dropped. Only retention changes that.
+func Cuts(fsys vfs.FS, dir string) ([]Cut, error) {
+	infos, err := segment.List(fsys, dir)
+	if err != nil {
+		return nil, fmt.Errorf("query audit log: %w", err)
+	}
+	var cuts []Cut
+	for _, info := range infos {
+		if !info.Sealed {
+			continue
+		}
+		footer, err := segment.ReadFooter(fsys, dir, info)
+		if err != nil {
+			return nil, fmt.Errorf("query audit log: %w", err)
+		}
+		if last := len(footer.Blocks) - 1; footer.Dropped > 0 && last >= 0 {
+			cuts = append(cuts, Cut{
+				info.First, info.First + footer.Records, time.Unix(0, footer.Blocks[0].Since), time.Unix(0, footer.Blocks[last].Until), footer.Dropped,
+			})
+		}
+	}
+	return cuts, nil
+}
+
+// Missing returns how many records were dropped where the filter looks: an
+// upper bound of what the answer lacks, since nobody can say any more what
+// they were.
+func (f *Filter) Missing(cuts []Cut) uint64 {
+	var n uint64
+	for _, c := range cuts {
+		if !f.outside(c.since, c.until) && !f.beyond(c.first, c.end) {
+			n += c.dropped
+		}
+	}
+	return n
+}
+
+// Warning says so to whoever asked; "" when nothing was dropped.
+func Warning(missing uint64) string {
+	if missing == 0 {
+		return ""
+	}
+	return fmt.Sprintf("of the time asked about, up to %d records were dropped by retention; --verb retain finds what and why", missing)
+}
+
 type search struct {
 	ctx     context.Context
 	fsys    vfs.FS
@@ -147,8 +199,8 @@ func (f *Filter) needles() [][]byte {
 }
 
 // outside says whether the whole time range is outside the filter's.
-func (s *search) outside(since, until time.Time) bool {
-	return (!s.f.Since.IsZero() && until.Before(s.f.Since)) || (!s.f.Until.IsZero() && !since.Before(s.f.Until))
+func (f *Filter) outside(since, until time.Time) bool {
+	return (!f.Since.IsZero() && until.Before(f.Since)) || (!f.Until.IsZero() && !since.Before(f.Until))
 }
 
 func (s *search) sealed(info segment.Info) error {
@@ -171,7 +223,7 @@ func (s *search) sealed(info segment.Info) error {
 		if s.f.Newest {
 			i = len(blocks) - 1 - i
 		}
-		if s.outside(time.Unix(0, blocks[i].Since), time.Unix(0, blocks[i].Until)) || s.f.beyond(first[i], first[i]+uint64(blocks[i].Records)) {
+		if s.f.outside(time.Unix(0, blocks[i].Since), time.Unix(0, blocks[i].Until)) || s.f.beyond(first[i], first[i]+uint64(blocks[i].Records)) {
 			continue
 		}
 		records, err := r.Block(i)
