@@ -31,7 +31,12 @@ var servers struct {
 	mu        sync.Mutex
 }
 
-func TestMain(m *testing.M) { os.Exit(runAll(m)) }
+func TestMain(m *testing.M) {
+	if dataDir := os.Getenv(agedData); dataDir != "" {
+		os.Exit(serveThreeDaysAgo(dataDir))
+	}
+	os.Exit(runAll(m))
+}
 
 func runAll(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "gatehouse-e2e-")

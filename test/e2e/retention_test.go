@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,37 +21,53 @@ import (
 	"github.com/gatehouse-dev/gatehouse/test/harness"
 )
 
-// threeDaysAgo runs a control plane of three days ago, in this process since
-// no program lets its clock be set, until do is over.
-func threeDaysAgo(t *testing.T, dataDir string, do func(g *harness.Gatehouse)) {
-	t.Helper()
-	cfg, err := config.Load("", config.Flags{DataDir: dataDir, Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
+// agedData names the data directory in the environment of a process that is
+// to be a control plane of three days ago: no program lets its clock be set, so
+// the test's own is started again for that.
+const agedData = "GATEHOUSE_E2E_THREE_DAYS_AGO"
+
+// serveThreeDaysAgo is that process.
+func serveThreeDaysAgo(dataDir string) int {
 	klog.SetLogger(logr.Discard())
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	ready, ended := make(chan string, 1), make(chan error, 1)
-	go func() {
-		ended <- server.Run(ctx, server.Options{
-			Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler),
-			Ready: func(url string) { ready <- url },
+	cfg, err := config.Load("", config.Flags{DataDir: dataDir, Listen: "127.0.0.1:0"})
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		err = server.Run(ctx, server.Options{
+			Config: cfg, Version: "test", Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+			Ready: func(url string) { fmt.Println("ready", url) },
 			Fatal: func(reason string) { panic(reason) },
 			Now:   func() time.Time { return time.Now().Add(-72 * time.Hour) },
 		})
-	}()
-	select {
-	case url := <-ready:
-		do(&harness.Gatehouse{DataDir: dataDir, URL: url, Kubeconfig: filepath.Join(dataDir, "admin.kubeconfig")})
-	case err := <-ended:
-		t.Fatalf("it does not start: %v", err)
-	case <-time.After(2 * time.Minute):
-		t.Fatal("it does not start")
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatalf("it does not end: %v", err)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// threeDaysAgo runs a control plane of three days ago until do is over.
+func threeDaysAgo(t *testing.T, dataDir string, do func(g *harness.Gatehouse)) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := harness.Start("gatehouse of three days ago", program, []string{agedData + "=" + dataDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	line, err := p.WaitLine(ctx, "ready https://")
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(&harness.Gatehouse{Process: p, DataDir: dataDir, URL: strings.TrimPrefix(line, "ready "), Kubeconfig: filepath.Join(dataDir, "admin.kubeconfig")})
+	if code, err := p.Stop(time.Minute); err != nil || code != 0 {
+		t.Fatalf("it does not end: %d %v", code, err)
 	}
 }
 
