@@ -171,4 +171,13 @@ func TestSettingsRefuse(t *testing.T) {
 	if _, err := s.Keeper(World{Say: io.Discard, Cluster: &Cluster{Server: "https://a", Insecure: true, CA: []byte("x")}}); err == nil {
 		t.Error("a server that nobody verifies gets a certificate")
 	}
+	s = Settings{Issuer: "https://issuer.example", ClientID: "c", Patience: time.Minute}
+	for url, insecure := range map[string]bool{"https://a": true, "http://a": false, "": false} {
+		if _, err := s.Keeper(World{Say: io.Discard, Cluster: &Cluster{Server: url, Insecure: insecure}}); err == nil {
+			t.Errorf("%q, insecure %v: a server that nobody verifies gets a token", url, insecure)
+		}
+	}
+	if _, err := s.Keeper(World{Say: io.Discard, Cluster: &Cluster{Server: "https://a"}}); err != nil {
+		t.Errorf("a server under an authority of the machine: %v", err)
+	}
 }

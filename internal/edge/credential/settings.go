@@ -133,6 +133,11 @@ func (s *Settings) Keeper(w World) (*Keeper, error) {
 }
 
 func (s *Settings) oidc(w World) (Source, error) {
+	// Whoever answers there could use the token elsewhere until it ends. Without
+	// a cluster nothing is known of where kubectl will show it.
+	if c := w.Cluster; c != nil && (c.Insecure || !strings.HasPrefix(c.Server, "https://")) {
+		return nil, errors.New("the kubeconfig leads to a server that nobody verifies (insecure-skip-tls-verify, or no https); it gets no token")
+	}
 	o := OIDC{
 		Config: oidc.Config{Issuer: s.Issuer, ClientID: s.ClientID, Scopes: s.Scopes, Now: time.Now},
 		Device: s.Device, Port: s.Port, Say: w.Say,
