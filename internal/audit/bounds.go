@@ -85,11 +85,8 @@ func (e *Event) Fit(encoded []byte) ([]byte, error) {
 	if len(encoded) <= MaxEventBytes && len(e.Annotations) <= MaxAnnotations {
 		return encoded, nil
 	}
-	var dropped []string
 	mark := func(what string) {
-		dropped = append(dropped, what)
-		e.Annotate(AnnotationTruncated, "true")
-		e.Annotate(AnnotationDropped, strings.Join(dropped, ","))
+		e.dropped(what)
 		encoded = e.AppendJSON(encoded[:0])
 	}
 	if n := len(e.Annotations); n > MaxAnnotations {
@@ -117,6 +114,15 @@ func (e *Event) Fit(encoded []byte) ([]byte, error) {
 		return nil, fault.Newf(fault.Invalid, "event: %d bytes after truncation, at most %d", len(encoded), MaxEventBytes)
 	}
 	return encoded, nil
+}
+
+// dropped marks that something was left out of the event.
+func (e *Event) dropped(what string) {
+	if before := e.Annotations[AnnotationDropped]; before != "" {
+		what = before + "," + what
+	}
+	e.Annotate(AnnotationTruncated, "true")
+	e.Annotate(AnnotationDropped, what)
 }
 
 // clipAnnotations keeps the first MaxAnnotations keys, upstream's and our own

@@ -14,7 +14,7 @@ import (
 const Redacted = "[redacted]"
 
 // Bounds of the bodies that Redact parses. A larger one could not be recorded
-// anyway (MaxEventBytes) and is replaced unparsed. What is cut out of kinds with
+// anyway (MaxEventBytes) and is dropped unparsed. What is cut out of kinds with
 // secrets can leave little of much; others shrink by their white space alone.
 const (
 	maxSecretBody = 3 << 20
@@ -109,7 +109,8 @@ func splitPath(p string) ([]string, error) {
 }
 
 // Redact cuts every secret out of e's bodies and URI, in place, and leaves the
-// bodies as compact JSON. A body that does not parse is withheld as a whole.
+// bodies as compact JSON. A body that does not parse is withheld as a whole; one
+// that no event could hold is dropped, and marked as by [Event.Fit].
 func (r *Redactor) Redact(e *Event) {
 	e.RequestURI = accesskey.CutFrom(redactURI(e.RequestURI), Redacted)
 	if e.ResponseStatus != nil && len(e.ResponseStatus.Metadata)+len(e.ResponseStatus.Details) > 0 {
@@ -124,8 +125,21 @@ func (r *Redactor) Redact(e *Event) {
 	if o := e.ObjectRef; o != nil {
 		kind = r.byResource[o.APIGroup+"/"+o.Resource+"/"+o.Subresource]
 	}
+	if tooLarge(e.ResponseObject, kind) {
+		e.ResponseObject = nil
+		e.dropped("responseObject")
+	}
+	if tooLarge(e.RequestObject, kind) {
+		e.RequestObject = nil
+		e.dropped("requestObject")
+	}
 	e.RequestObject = r.body(e.RequestObject, kind)
 	e.ResponseObject = r.body(e.ResponseObject, kind)
+}
+
+// tooLarge says whether a body is not worth parsing. expected is as for body.
+func tooLarge(raw json.RawMessage, expected string) bool {
+	return len(raw) > maxSecretBody || expected == "" && len(raw) > maxBody
 }
 
 // withheld is what stands for a body that cannot be recorded.
@@ -138,9 +152,6 @@ func withheld(why string) json.RawMessage {
 func (r *Redactor) body(raw json.RawMessage, expected string) json.RawMessage {
 	if len(raw) == 0 {
 		return nil
-	}
-	if len(raw) > maxSecretBody || expected == "" && len(raw) > maxBody {
-		return withheld("too large")
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
