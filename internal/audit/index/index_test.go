@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/internal/audit/index"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/ledger"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/query"
+	"github.com/gatehouse-dev/gatehouse/internal/audit/segment"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/vfs"
 )
 
@@ -258,5 +259,48 @@ func TestErrorsEndTheSearch(t *testing.T) {
 	}
 	if _, err := index.NewBuilder(index.Config{}); err == nil {
 		t.Error("an empty configuration")
+	}
+}
+
+// The index outlives what retention drops, whole blocks included: those are
+// passed over, and what is left is found.
+func TestDropped(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const count = 11_000 // one sealed segment, and some more
+	fill(t, dir, count)
+	store := &memory{}
+	c := config(store, dir, count)
+	build(t, c)
+	infos, err := segment.List(vfs.OS{}, dir)
+	if err != nil || !infos[0].Sealed {
+		t.Fatalf("%v %+v", err, infos)
+	}
+	sealer, err := segment.NewSealer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := 0
+	n, err := sealer.Prune(vfs.OS{}, dir, infos[0].First, func(segment.Entry) bool {
+		kept++
+		return kept > 9000 && kept%7 == 0 // many whole blocks go, and single records
+	})
+	if err != nil || n < 9000 {
+		t.Fatalf("%d dropped: %v", n, err)
+	}
+	var found uint64
+	if err := index.Run(t.Context(), c, query.Filter{Newest: true}, func(query.Match) error { found++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	cuts, err := query.Cuts(vfs.OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missing := (&query.Filter{}).Missing(cuts); missing != n || found < 11_000-n-10 || found > 11_000-n {
+		t.Errorf("%d found, %d missing, %d dropped of %d", found, missing, n, count)
+	}
+	byUser := query.Filter{User: event(3).User.Username, Newest: true}
+	if err := index.Run(t.Context(), c, byUser, func(query.Match) error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
