@@ -160,7 +160,7 @@ func (d draw) question() *authorizationv1.SubjectAccessReviewSpec {
 func TestSameAnswersAsTheCentre(t *testing.T) {
 	t.Parallel()
 	var denied, allowed, nothing int
-	for seed := range uint64(150) {
+	for seed := range uint64(80) {
 		d := draw{rand.New(rand.NewPCG(seed, 21))}
 		w := newWorld(t, d.pick("blue", "red"))
 		w.engine.Update(d.fill)
@@ -188,7 +188,7 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 			}
 		}
 	}
-	if min(denied, nothing) < 1000 || allowed < 300 {
+	if min(denied, nothing) < 1000 || allowed < 200 {
 		t.Errorf("%d denied, %d allowed, %d nothing: the questions say little", denied, allowed, nothing)
 	}
 }
@@ -199,7 +199,7 @@ func TestSameAnswersAsTheCentre(t *testing.T) {
 func TestSameAnswersOverAuthZEN(t *testing.T) {
 	t.Parallel()
 	var yes, no int
-	for seed := range uint64(60) {
+	for seed := range uint64(40) {
 		d := draw{rand.New(rand.NewPCG(seed, 22))}
 		w := newWorld(t, d.pick("blue", "red"))
 		w.engine.Update(d.fill)
@@ -210,6 +210,7 @@ func TestSameAnswersOverAuthZEN(t *testing.T) {
 			}
 		})
 		w.ship()
+		local := w.Local()
 		for range 100 {
 			kind, id := d.pick("pods", "secrets", "pods.apps"), d.pick("", "lab/a", "den/", "a", "lab/")
 			verb := d.pick("get", "list", "open")
@@ -244,7 +245,7 @@ func TestSameAnswersOverAuthZEN(t *testing.T) {
 			r := httptest.NewRequest("POST", "/access/v1/evaluation", bytes.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
 			out := httptest.NewRecorder()
-			w.Local().ServeHTTP(out, r)
+			local.ServeHTTP(out, r)
 			if out.Code != http.StatusOK || out.Body.String() != string(text) {
 				t.Fatalf("seed %d, %s:\ncentre %s\nhere   %d %s", seed, body, text, out.Code, out.Body)
 			}
@@ -255,7 +256,7 @@ func TestSameAnswersOverAuthZEN(t *testing.T) {
 			}
 		}
 	}
-	if yes < 200 || no < 1000 {
+	if yes < 100 || no < 1000 {
 		t.Errorf("%d yes, %d no: the questions say little", yes, no)
 	}
 }
