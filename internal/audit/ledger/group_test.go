@@ -26,10 +26,9 @@ func TestMayGrow(t *testing.T) {
 	}{
 		"nothing under way":                     {size: 1000},
 		"during a sync":                         {size: 1000, syncing: true, want: true},
-		"many during a sync":                    {size: growWhileSyncing, syncing: true},
 		"some were answered and did not run":    {size: 1000, waiting: 1, want: true},
-		"enough without those":                  {size: growAfterSync, waiting: 1},
-		"enough without those, during a sync":   {size: growAfterSync, waiting: 1, syncing: true, want: true},
+		"enough without those":                  {size: enough, waiting: 1},
+		"enough without those, during a sync":   {size: enough, waiting: 1, syncing: true, want: true},
 		"somebody waits for the write":          {size: 1000, buffered: true, syncing: true, waiting: 1},
 		"the log ends":                          {size: 1000, closed: true, syncing: true, waiting: 1},
 		"all who were answered have run before": {size: 1000, waiting: 0},

@@ -63,13 +63,9 @@ func (l *Log) runWriter() {
 	}
 }
 
-// A group need not grow beyond these sizes: while a sync runs, the write of a
-// larger one had better overlap with it; after that, the sync of a larger one
-// costs little less for each event, and can run while others encode.
-const (
-	growWhileSyncing = 256 << 10
-	growAfterSync    = 64 << 10
-)
+// enough bytes make a group that waits for nobody but the syncer: the sync of a
+// larger one costs little less for each event, and can run while others encode.
+const enough = 64 << 10
 
 // mayGrow says that nobody gains if the pending group is written now, because
 // all in it wait for a sync and
@@ -84,8 +80,7 @@ func (l *Log) mayGrow() bool {
 	if l.closed || l.pending.buffered {
 		return false
 	}
-	size := len(l.pending.buf)
-	return size < growWhileSyncing && l.syncing.Load() || size < growAfterSync && l.answered.Load().waiting.Load() > 0
+	return l.syncing.Load() || len(l.pending.buf) < enough && l.answered.Load().waiting.Load() > 0
 }
 
 // take replaces the pending group by an empty one. It returns nil if there is
