@@ -389,6 +389,8 @@ func TestDefault(t *testing.T) {
 		{policy.Request{Verb: "create", Resource: true, APIGroup: "rbac.authorization.k8s.io", Plural: "rolebindings"}, "RequestResponse"},
 		{policy.Request{Verb: "list", Resource: true, APIGroup: "rbac.authorization.k8s.io", Plural: "rolebindings"}, "Metadata"},
 		{policy.Request{Verb: "create", Resource: true, APIGroup: "identity.gatehouse.dev", Plural: "accesskeys"}, "Metadata"},
+		{policy.Request{Verb: "create", Resource: true, APIGroup: "access.gatehouse.dev", Plural: "accessreviews"}, "Metadata"},
+		{policy.Request{Verb: "create", Resource: true, APIGroup: "access.gatehouse.dev", Plural: "accesspolicies"}, "RequestResponse"},
 	} {
 		d := policy.Default().Evaluate(&c.r)
 		if d.Level != c.want || !d.Records(audit.StageResponseComplete) || !d.Records(audit.StagePanic) || d.Records(audit.StageRequestReceived) {
