@@ -306,7 +306,7 @@ func TestDropped(t *testing.T) {
 		t.Errorf("%d found, %d missing, %d dropped of %d", found, missing, n, count)
 	}
 	for i := range 300 {
-		f := query.Filter{Credential: event(29*i).Annotations[audit.AnnotationCredential], Newest: true}
+		f := query.Filter{Credential: event(29 * i).Annotations[audit.AnnotationCredential], Newest: true}
 		if err := index.Run(t.Context(), c, f, func(query.Match) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
