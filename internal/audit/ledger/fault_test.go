@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -440,4 +441,46 @@ func TestCloseTellsTheGap(t *testing.T) {
 			t.Fatalf("mended %v: %+v", mended, r.Gaps)
 		}
 	}
+}
+
+// TestCloseDuringAFault: a group that fails while the log is being closed leaves
+// no clean end, though the group after it is written.
+func TestCloseDuringAFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fsys := crashfs.New(5)
+		cfg := testConfig()
+		cfg.FS = fsys
+		l := mustOpen(t, "log", cfg)
+		full := make(chan struct{})
+		first := true
+		fsys.Fail(func(op, name string) error {
+			if !first || op != "write" {
+				return nil
+			}
+			first = false
+			<-full
+			return syscall.ENOSPC
+		})
+		var fails, succeeds, closes error
+		var wg sync.WaitGroup
+		wg.Go(func() { fails = l.Append(t.Context(), sample(1), audit.Buffered) })
+		synctest.Wait()
+		wg.Go(func() { succeeds = l.Append(t.Context(), sample(2), audit.Buffered) })
+		synctest.Wait()
+		wg.Go(func() { closes = l.Close() })
+		synctest.Wait()
+		close(full)
+		wg.Wait()
+		if fails == nil || succeeds != nil || closes == nil {
+			t.Fatalf("append: %v, append: %v, close: %v", fails, succeeds, closes)
+		}
+		fsys.Fail(nil)
+		if err := mustOpen(t, "log", cfg).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := mustVerify(t, fsys, "log"); len(r.Gaps) != 1 {
+			t.Fatalf("%+v", r.Gaps)
+		}
+	})
 }

@@ -31,7 +31,8 @@ type Log struct {
 	broken     error // a failed sync that has not been made good
 	dedup      window
 	missed     missed
-	failing    bool // the last write failed; for logging the change only
+	failing    bool // the last write failed
+	lost       bool // one failed after closed was set
 
 	wake     chan struct{} // tells the writer that something is pending
 	jobs     chan job      // from writer to syncer, in order
@@ -189,7 +190,7 @@ func (l *Log) Close() error {
 func (l *Log) finish() error {
 	l.mu.Lock()
 	err := l.broken
-	if err == nil && l.failing {
+	if err == nil && (l.failing || l.lost || l.missed.any()) {
 		// What could not be written is not told either, so that the next start
 		// must find that this end was not clean.
 		err = errors.New(unwritable)

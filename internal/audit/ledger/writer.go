@@ -295,7 +295,10 @@ func (l *Log) noteWrite(err error) {
 	changed := l.failing != (err != nil)
 	l.failing = err != nil
 	var gap missed
-	if err == nil {
+	switch {
+	case l.closed: // no gap record is taken any more
+		l.lost = l.lost || err != nil
+	case err == nil:
 		gap = l.takeMissed()
 	}
 	l.mu.Unlock()
