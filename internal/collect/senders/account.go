@@ -3,6 +3,7 @@ package senders
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -56,6 +57,12 @@ type process struct {
 type pending struct {
 	Gap     gaps.Gap  `json:"gap"`
 	Claimed time.Time `json:"claimed"`
+}
+
+// same reports whether both are one gap: what its auditID is made of.
+func (p *pending) same(other *pending) bool {
+	a, b := &p.Gap, &other.Gap
+	return a.Key == b.Key && a.Sender == b.Sender && a.Missing == b.Missing && a.From.Equal(b.From) && a.To.Equal(b.To)
 }
 
 // silent watches a site that delivers nothing.
@@ -133,15 +140,20 @@ func (a *account) take(in *totalwire.Process, now time.Time) (write bool) {
 		Webhook:  grow(&p.Discarded.Webhook, in.Discarded.Webhook),
 		Truncate: grow(&p.Discarded.Truncate, in.Discarded.Truncate),
 	}
-	a.Produced += grow(&p.Produced, in.Produced)
+	a.Produced = sum(a.Produced, grow(&p.Produced, in.Produced))
 	p.Seen = now
 	if n := more.Total(); n > 0 {
-		a.Discarded += n
+		a.Discarded = sum(a.Discarded, n)
 		a.gap(gaps.Gap{From: from, To: now, Missing: n, Why: why(more), Sender: p.name(),
 			Key: fmt.Sprintf("discarded %d %d %d", p.Discarded.Buffered, p.Discarded.Webhook, p.Discarded.Truncate)})
 	}
 	return write
 }
+
+// maxSum is where sums stop: what a site claims must not wrap them around.
+const maxSum = math.MaxInt64 / 4
+
+func sum(a, b int64) int64 { return min(a+b, maxSum) }
 
 func (p *process) name() string {
 	return fmt.Sprintf("kube-apiserver %s, started %s", p.Server, time.UnixMicro(p.Started).UTC().Format(time.RFC3339Nano))

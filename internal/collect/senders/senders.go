@@ -85,13 +85,16 @@ func (a *Accounts) Accept(ctx context.Context, site string, r *totalwire.Report)
 	}
 	now, full, soon := a.cfg.Now(), false, false
 	claimed, err := a.change(ctx, site, func(acc *account) bool {
+		soon = false
 		if full = len(acc.Pending) >= maxPending; full {
 			return acc.claim(now)
 		}
 		before := acc.Reported
 		changed := acc.merge(r, a.cfg.LastHeard(site), now)
 		// A site must not write into the store as fast as it can.
-		if soon = changed && !before.IsZero() && now.Sub(before) < leastWait; soon {
+		// The time may be that of another replica, whose clock is ahead.
+		if since := now.Sub(before); changed && since < leastWait && since > -leastWait {
+			soon = true
 			return false
 		}
 		return acc.claim(now) || changed
@@ -168,7 +171,7 @@ func (a *Accounts) settle(ctx context.Context, site string, claimed []pending) e
 	_, err := a.change(ctx, site, func(acc *account) bool {
 		before := len(acc.Pending)
 		acc.Pending = slices.DeleteFunc(acc.Pending, func(p pending) bool {
-			return slices.ContainsFunc(claimed, func(c pending) bool { return c.Gap.Key == p.Gap.Key && c.Gap.Sender == p.Gap.Sender })
+			return slices.ContainsFunc(claimed, func(c pending) bool { return c.same(&p) })
 		})
 		return len(acc.Pending) != before
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/collect"
+	"github.com/gatehouse-dev/gatehouse/internal/collect/gaps"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 	"github.com/gatehouse-dev/gatehouse/internal/federation/totalwire"
 	"github.com/gatehouse-dev/gatehouse/internal/keys/keystest"
@@ -311,5 +312,60 @@ func TestReportsAreBounded(t *testing.T) {
 	entry, err := p.replicas[0].cfg.Store.Get(t.Context(), "blue")
 	if err != nil || len(entry.Value) > 256<<10 {
 		t.Errorf("%v: an account of %d bytes", err, len(entry.Value))
+	}
+}
+
+// TestSumsDoNotWrap: what a site makes up never turns into less.
+func TestSumsDoNotWrap(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, 1)
+	for i := range 20 {
+		r := totalwire.Report{}
+		for s := range totalwire.MaxProcesses {
+			r.Processes = append(r.Processes, said(fmt.Sprint("s", s), int64(i+1), totalwire.MaxCount, totalwire.MaxCount, totalwire.MaxCount))
+		}
+		if err := p.replicas[0].Accept(t.Context(), "blue", &r); err != nil {
+			t.Fatal(err)
+		}
+		p.pass(time.Second)
+		states, err := p.replicas[0].Tend(t.Context())
+		if err != nil || states["blue"].Discarded < (2*totalwire.MaxProcesses*totalwire.MaxCount) {
+			t.Fatalf("after %d reports: %v: %+v", i+1, err, states["blue"])
+		}
+	}
+}
+
+// TestClocksDiffer: a replica whose clock is behind takes reports all the same.
+func TestClocksDiffer(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, 2)
+	p.report(0, said("a", 100, 10, 1, 0))
+	p.pass(-time.Hour)
+	p.report(1, said("a", 100, 20, 3, 0))
+	if got := p.gaps(); got != "1 2" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestGapsOfOneKeyAreApart: that one of them is on record does not take away the
+// other.
+func TestGapsOfOneKeyAreApart(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t, 1)
+	a, at := p.replicas[0], p.now
+	gap := func(from time.Time) pending {
+		return pending{Gap: gaps.Gap{From: from, To: at.Add(time.Hour), Missing: 5, Key: "undelivered 5", Why: "w"}}
+	}
+	if _, err := a.change(t.Context(), "blue", func(acc *account) bool {
+		acc.Pending = []pending{gap(at), gap(at.Add(time.Minute))}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.settle(t.Context(), "blue", []pending{gap(at)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Tend(t.Context()); err != nil || p.gaps() != "5 5" {
+		t.Errorf("%v: %q", err, p.gaps())
 	}
 }
