@@ -30,6 +30,7 @@ import (
 
 	"github.com/gatehouse-dev/gatehouse/internal/audit"
 	"github.com/gatehouse-dev/gatehouse/internal/audit/sink"
+	"github.com/gatehouse-dev/gatehouse/internal/secret"
 )
 
 // What the key of a message may be. It chooses the partition, and what has one
@@ -162,7 +163,11 @@ func (t *Target) Deliver(ctx context.Context, batch []sink.Event) error {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	}
-	return &failure{err}
+	f := &failure{cause: err}
+	if t.cfg.SASL != nil {
+		f.password = t.cfg.SASL.Password
+	}
+	return f
 }
 
 // Close implements io.Closer.
@@ -210,18 +215,25 @@ func (c connected) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.
 }
 
 // failure is an error as it may be shown: brokers can put a text of their own
-// into one.
-type failure struct{ cause error }
+// into one, and the password that PLAIN gives them.
+type failure struct {
+	cause    error
+	password secret.String
+}
 
 func (f *failure) Unwrap() error { return f.cause }
 
 func (f *failure) Error() string {
-	text := strings.Map(func(r rune) rune {
+	text := f.cause.Error()
+	if f.password.Len() > 0 {
+		text = strings.ReplaceAll(text, f.password.Reveal(), audit.Redacted)
+	}
+	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || r == utf8.RuneError {
 			return '?'
 		}
 		return r
-	}, f.cause.Error())
+	}, text)
 	if len(text) > maxReason {
 		end := maxReason
 		for !utf8.RuneStart(text[end]) {

@@ -388,9 +388,29 @@ func TestHostileSCRAM(t *testing.T) {
 	}
 }
 
+// A broker that puts the password into its refusal does not put it into ours.
+func TestEchoedPassword(t *testing.T) {
+	t.Parallel()
+	b := start(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "gatehouse", "correct-horse"))
+	b.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		b.KeepControl()
+		resp := req.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+		resp.ErrorCode = 58 // SASL_AUTHENTICATION_FAILED
+		resp.ErrorMessage = kmsg.StringPtr("no such pair: " + string(req.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes))
+		return resp, nil, true
+	})
+	s := b.target(t, func(c *Config) {
+		c.SASL = &SASL{Mechanism: "PLAIN", Username: "gatehouse", Password: secret.NewString("correct-horse")}
+	})
+	err := s.Deliver(t.Context(), []sink.Event{event(1, "a", "")})
+	if err == nil || strings.Contains(err.Error(), "horse") || !strings.Contains(err.Error(), "no such pair: ?gatehouse?[redacted]") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestErrorsAreFitToShow(t *testing.T) {
 	t.Parallel()
-	f := &failure{errors.New("bad\x1b[31m\n\xff" + strings.Repeat("é", 1000))}
+	f := &failure{cause: errors.New("bad\x1b[31m\n\xff" + strings.Repeat("é", 1000))}
 	text := f.Error()
 	if !strings.HasPrefix(text, "audit kafka: bad?[31m??é") || len(text) > maxReason+len("audit kafka: …") || !strings.HasSuffix(text, "é…") {
 		t.Errorf("%q", text)
