@@ -59,11 +59,22 @@ func (c *Chain) VerifyForwarded(ctx context.Context, peer []*x509.Certificate, f
 		return Identity{}, err
 	}
 	a := account{name: f.Name, uid: f.UID, groups: f.Groups, extra: maps.Clone(f.Extra), credential: proxy}
-	if ids := a.extra[ExtraCredentialID]; len(ids) > 0 && ids[0] != "" {
-		// What is made with it ends with the proxy's certificate, too.
-		a.credential, a.origin = ids[0], []string{origin.Entry{ID: proxy, NotAfter: leaf.NotAfter}.String()}
-	}
+	line := a.extra[ExtraOrigin]
 	delete(a.extra, ExtraOrigin)
+	if !origin.Check(line) {
+		return Identity{}, refuseCertificate(Malformed, "forwarded by "+proxy+" with what is no line of credentials", nil)
+	}
+	if ids := a.extra[ExtraCredentialID]; len(ids) > 0 && ids[0] != "" {
+		// What is made with it ends with the proxy's certificate, too, and with
+		// whatever the proxy was told that it was made with itself.
+		a.credential = ids[0]
+		a.origin, err = origin.Extend(origin.Entry{ID: proxy, NotAfter: leaf.NotAfter}, line, now)
+		if err != nil {
+			return Identity{}, err
+		}
+	} else {
+		a.origin = line
+	}
 	who, err := newAccount(a)
 	if err != nil {
 		return Identity{}, refuseCertificate(ReservedName, "forwarded by "+proxy, err)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 )
 
 func TestVerifyForwarded(t *testing.T) {
@@ -54,6 +55,20 @@ func TestVerifyForwarded(t *testing.T) {
 		check(name+" banned", front, passed, authn.Banned)
 	}
 	must(t, w.bans.Replace(nil))
+	// What the credential was made with is not lost on the way.
+	passed.Extra[authn.ExtraOrigin] = []string{"JTI=0;kid=k0"}
+	id := check("line passed on", front, passed, "")
+	if made, err := w.chain.Made(id); err != nil || len(made) != 3 || origin.ID(made[0]) != "JTI=1" || origin.ID(made[1]) != authn.CertificateID(front[0]) || made[2] != "JTI=0;kid=k0" {
+		t.Errorf("what is made has the line %q, %v", made, err)
+	}
+	unnamed := authn.Forwarded{Name: "jane", Extra: map[string][]string{authn.ExtraOrigin: {"JTI=0;kid=k0"}}}
+	for name, ban := range map[string]authn.Ban{"origin": {Credential: "JTI=0"}, "key of the origin": {IssuerKey: "k0"}} {
+		must(t, w.bans.Replace([]authn.Ban{ban}))
+		check(name+" banned", front, passed, authn.Banned)
+		check(name+" banned, no credential passed on", front, unnamed, authn.Banned)
+	}
+	must(t, w.bans.Replace(nil))
+	check("no line", front, authn.Forwarded{Name: "jane", Extra: map[string][]string{authn.ExtraOrigin: {"JTI=a b"}}}, authn.Malformed)
 	// A proxy is nobody by itself.
 	if _, err := w.chain.VerifyCertificate(context.Background(), front); authn.ReasonOf(err) != authn.BadSignature {
 		t.Errorf("proxy as a user: %v", err)
