@@ -137,6 +137,20 @@ func Giver(author Subject) accessv1alpha1.DelegationGiver {
 	return giver
 }
 
+// WrittenWith adds to who gives the credentials of the request that writes the
+// delegation, as package origin writes them: where the author is
+// impersonated, they are not those that are said of the author.
+func WrittenWith(giver accessv1alpha1.DelegationGiver, line []string) accessv1alpha1.DelegationGiver {
+	origins := slices.Clone(giver.Origins)
+	for _, text := range line {
+		if id := origin.ID(text); id != giver.CredentialID && !slices.Contains(origins, id) {
+			origins = append(origins, id)
+		}
+	}
+	giver.Origins = origins
+	return giver
+}
+
 // credentialExtra adds to extra, which may be nil, what says the credential of
 // its holder and what that was made with.
 func credentialExtra(extra map[string][]string, credential string, origins []string) map[string][]string {

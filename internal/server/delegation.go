@@ -41,6 +41,9 @@ func (h handover) fill(by resource.Caller, d *accessapi.Delegation) {
 	} else {
 		s.From = access.OnBehalf(subject(by), s.From)
 	}
+	if line, err := by.Origin(); err == nil { // or check says why
+		s.From = access.WrittenWith(s.From, line)
+	}
 	s.ParentUID = ""
 	if s.Parent == "" {
 		return
@@ -51,6 +54,9 @@ func (h handover) fill(by resource.Caller, d *accessapi.Delegation) {
 }
 
 func (h handover) check(ctx context.Context, by resource.Caller, d *accessapi.Delegation) error {
+	if _, err := by.Origin(); err != nil {
+		return err
+	}
 	return h.checks.Delegation(ctx, subject(by), d, h.find)
 }
 
