@@ -13,6 +13,7 @@ import (
 	"github.com/gatehouse-dev/gatehouse/authz/snapshot"
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/federation"
 )
 
@@ -30,20 +31,22 @@ type verifier struct {
 // trusting is a chain and whom it trusts.
 type trusting struct {
 	issuers []snapshot.Issuer
+	keys    map[string]bool // by id
 	chain   *authn.Chain
 }
 
-// chain returns the chain for the issuers; what it remembers lasts until they
+// trust returns the chain for the issuers; what it remembers lasts until they
 // change.
-func (v *verifier) chain(p *Point, issuers []snapshot.Issuer) (*authn.Chain, error) {
+func (v *verifier) trust(p *Point, issuers []snapshot.Issuer) (*trusting, error) {
 	if t := v.current.Load(); t != nil && slices.Equal(t.issuers, issuers) {
-		return t.chain, nil
+		return t, nil
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if t := v.current.Load(); t != nil && slices.Equal(t.issuers, issuers) {
-		return t.chain, nil
+		return t, nil
 	}
+	t := &trusting{issuers: issuers, keys: map[string]bool{}}
 	cfg := authn.Config{Audiences: []string{nobody}, Exists: p.exists, Places: placesHere, Now: p.cfg.Now}
 	for _, issuer := range issuers {
 		keys, err := jws.ParseKeySet([]byte(issuer.KeySet))
@@ -54,14 +57,33 @@ func (v *verifier) chain(p *Point, issuers []snapshot.Issuer) (*authn.Chain, err
 		if err != nil {
 			return nil, fmt.Errorf("keys of issuer %q: %w", issuer.URL, err)
 		}
+		for _, k := range keys {
+			t.keys[k.ID()] = true
+		}
 		cfg.Issuers = append(cfg.Issuers, authn.TrustedIssuer{URL: issuer.URL, Keys: ring})
 	}
-	chain, err := authn.New(cfg)
-	if err != nil {
+	var err error
+	if t.chain, err = authn.New(cfg); err != nil {
 		return nil, err
 	}
-	v.current.Store(&trusting{issuers, chain})
-	return chain, nil
+	v.current.Store(t)
+	return t, nil
+}
+
+// beyond says why only the control plane can tell whether a good token is
+// banned, or nothing: bans of keys and of sites are not part of policy. What
+// such a key signed and what is bound to this site needs no telling: the key did
+// not come, and the site is given no policy.
+func (t *trusting) beyond(site string, extra map[string]authenticationv1.ExtraValue) string {
+	for _, text := range extra[authn.ExtraOrigin] {
+		if kid := origin.Parse(text).IssuerKey; kid != "" && !t.keys[kid] {
+			return "the token was made with one whose key is not known here"
+		}
+	}
+	if bound := extra[authn.ExtraSiteName]; len(bound) > 0 && bound[0] != site {
+		return "the token is bound to another site"
+	}
+	return ""
 }
 
 // sweep gives back the memory of tokens that nobody used lately.
@@ -96,12 +118,15 @@ const (
 
 // verify verifies a token by the policy in force.
 func (p *Point) verify(ctx context.Context, in *snapshot.InForce, site string, spec *authenticationv1.TokenReviewSpec) (authenticationv1.TokenReviewStatus, bearing, error) {
-	chain, err := p.verifier.chain(p, in.Issuers)
+	trusted, err := p.verifier.trust(p, in.Issuers)
 	if err != nil {
 		p.cfg.Log.Error("the keys that came with the policy cannot be read; no token is verified here", "error", err)
 		return authenticationv1.TokenReviewStatus{Error: "the keys that came with the policy cannot be read"}, byPolicy, nil
 	}
-	status, refused, err := federation.TokenBy(ctx, chain, site, spec)
+	status, refused, err := federation.TokenBy(ctx, trusted.chain, site, spec)
+	if reason := trusted.beyond(site, status.User.Extra); status.Authenticated && reason != "" {
+		status = authenticationv1.TokenReviewStatus{Error: reason}
+	}
 	knows := byPolicy
 	switch refused {
 	case authn.UnknownIssuer, authn.Malformed:

@@ -237,6 +237,62 @@ func TestNewerThanThePolicy(t *testing.T) {
 	}
 }
 
+// TestBansBeyondThePolicy: bans of keys and sites are not shipped, so that what
+// they might end by way of another credential or site is not good here alone.
+func TestBansBeyondThePolicy(t *testing.T) {
+	t.Parallel()
+	m := newMint(t, "blue")
+	m.engine.Update(func(tx *authz.Tx) { tx.PutSite(authz.Site{Name: "blue"}) })
+	m.index.Put(authn.ObjectKey{Kind: authn.ServiceAccountObject, Namespace: "lab", Name: "robot"}, authn.ObjectState{UID: "uid-1"})
+	for _, site := range []string{"blue", "red"} {
+		m.index.Put(authn.ObjectKey{Kind: authn.SiteObject, Name: site}, authn.ObjectState{UID: "uid-1"})
+	}
+	m.ship()
+	mint := func(change func(*issuer.Claims)) string {
+		claims := robotClaims()
+		change(&claims)
+		return m.token(claims).Text.Reveal()
+	}
+	first := mint(func(*issuer.Claims) {})
+	id, err := m.chain.VerifyToken(t.Context(), first, []string{"gatehouse:site:blue"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := m.chain.Made(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := mint(func(c *issuer.Claims) { c.Origin = line })
+	ours := mint(func(c *issuer.Claims) { c.Site = &issuer.SiteRef{Ref: issuer.Ref{Name: "blue", UID: "uid-1"}} })
+	other := mint(func(c *issuer.Claims) { c.Site = &issuer.SiteRef{Ref: issuer.Ref{Name: "red", UID: "uid-1"}} })
+	check := func(when, token string, want bool, asks int) {
+		t.Helper()
+		asked := m.asked
+		s, err := m.review(token)
+		if err != nil || s.Authenticated != want || m.asked != asked+asks {
+			t.Errorf("%s: asked %d times, %+v %v", when, m.asked-asked, s, err)
+		}
+	}
+	check("made with a key that is known", made, true, 0)
+	check("bound to this site", ours, true, 0)
+	check("bound to another", other, false, 1)
+	// A ban of the key takes it out of what is shipped.
+	m.rotate()
+	made = mint(func(c *issuer.Claims) { c.Origin = line })
+	m.ship()
+	check("made with a key that is not known", made, false, 1)
+	m.says = map[string]authenticationv1.TokenReviewStatus{made: good(robotUser, "uid-1", nil), other: good(robotUser, "uid-1", nil)}
+	check("the control plane says so", made, true, 1)
+	check("the control plane says so", other, true, 1)
+	m.connect(false)
+	m.away(unavailable)
+	m.says = nil
+	m.pass(time.Second)
+	m.ship()
+	check("away, and the policy is newer", made, false, 1)
+	check("away, and the policy is newer", other, false, 1)
+}
+
 // TestForgedTokensAreNotAskedAbout: nothing can make them good, and the control
 // plane is spared.
 func TestForgedTokensAreNotAskedAbout(t *testing.T) {
