@@ -73,8 +73,20 @@ func Prepare(csr *certificatesv1.CertificateSigningRequest) (*pki.Prepared[keys.
 	}
 	return pki.PrepareClient(pki.Client{
 		User: request.Subject.CommonName, Groups: request.Subject.Organization, Public: request.PublicKey, Validity: min(asked(csr), longest),
-		Origin: csr.Spec.Extra[origin.Extra],
+		Origin: line(csr),
 	})
+}
+
+// line returns the credentials that a request came with. A request that is older
+// than lines are says the nearest.
+func line(csr *certificatesv1.CertificateSigningRequest) []string {
+	if line := csr.Spec.Extra[origin.Extra]; len(line) > 0 {
+		return line
+	}
+	if sender := Sender(csr); sender != "" {
+		return []string{origin.Entry{ID: sender}.String()}
+	}
+	return nil
 }
 
 // parse reads the request and refuses what would not be in the certificate:

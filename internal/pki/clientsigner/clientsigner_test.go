@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn"
+	"github.com/gatehouse-dev/gatehouse/internal/authn/origin"
 	"github.com/gatehouse-dev/gatehouse/internal/fault"
 )
 
@@ -110,6 +112,23 @@ func TestPrepare(t *testing.T) {
 		if _, err := Prepare(csr); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	csr := request(t, nil)
+	if got := line(csr); !slices.Equal(got, []string{credential}) {
+		t.Errorf("of a request that is older than lines: %q", got)
+	}
+	full := []string{"KEY=b", "JTI=a;kid=k"}
+	csr.Spec.Extra[origin.Extra] = full
+	if got := line(csr); !slices.Equal(got, full) {
+		t.Errorf("got %q", got)
+	}
+	csr.Spec.Extra = nil
+	if got := line(csr); got != nil {
+		t.Errorf("of nothing: %q", got)
 	}
 }
 
