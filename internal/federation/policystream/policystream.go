@@ -288,10 +288,10 @@ func (p *Publisher) end(name string, err error) {
 	s.failed = err
 	close(s.changed)
 	p.followers -= len(s.followers)
+	delete(p.sites, name)
 	for f := range s.followers {
 		p.leave(f)
 	}
-	delete(p.sites, name)
 }
 
 var errStopping = fault.New(fault.Unavailable, "the control plane is stopping")

@@ -414,6 +414,17 @@ func TestWhoLeftIsRemembered(t *testing.T) {
 		if s := one(); s.Left.IsZero() || s.Told.Before(h.Issued) {
 			t.Errorf("it left again: %+v", s)
 		}
+		// It comes back before its old connection is seen to end.
+		old := r.follow("blue", "a", policystream.Held{})
+		next := r.follow("blue", "a", policystream.Held{})
+		old.Close()
+		if s := one(); !s.Left.IsZero() || !s.Issued.Equal(h.Issued) || s.Told.Before(h.Issued) {
+			t.Errorf("it is here once: %+v", s)
+		}
+		next.Close()
+		if s := one(); s.Left.IsZero() || !s.Issued.Equal(h.Issued) {
+			t.Errorf("it left for good: %+v", s)
+		}
 		time.Sleep(maxAge)
 		if s := one(); s.Name != "" {
 			t.Errorf("after the end of its policy: %+v", s)

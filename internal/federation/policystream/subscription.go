@@ -192,9 +192,23 @@ func (p *Publisher) Acknowledge(siteName, name string, sequence uint64) (policyO
 // maxLeft bounds how many followers of a site are remembered that left.
 const maxLeft = 64
 
-// leave remembers a follower for as long as what it was told decides. p.mu is
-// held.
+// leave remembers a follower for as long as what it was told decides. One that
+// came back before its old connection was seen to end takes that over. p.mu is
+// held and f does not follow any more.
 func (p *Publisher) leave(f *Subscription) {
+	if s, ok := p.sites[f.site]; ok {
+		for other := range s.followers {
+			if to := &other.state; to.Name == f.state.Name {
+				if to.Told.Before(f.state.Told) {
+					to.Told = f.state.Told
+				}
+				if to.Acknowledged.Before(f.state.Acknowledged) {
+					to.Sequence, to.Acknowledged, to.Issued = f.state.Sequence, f.state.Acknowledged, f.state.Issued
+				}
+				return
+			}
+		}
+	}
 	now := p.cfg.Now()
 	left := slices.DeleteFunc(p.left[f.site], func(s State) bool { return s.Name == f.state.Name || now.Sub(s.Told) >= p.cfg.MaxAge })
 	if f.state.Told.IsZero() {
@@ -236,11 +250,12 @@ func (p *Publisher) Followers() map[string][]State {
 	}
 	now := p.cfg.Now()
 	for name, left := range p.left {
-		for _, s := range left {
-			if now.Sub(s.Told) < p.cfg.MaxAge {
-				out[name] = append(out[name], s)
-			}
+		left = slices.DeleteFunc(left, func(s State) bool { return now.Sub(s.Told) >= p.cfg.MaxAge })
+		if p.left[name] = left; len(left) == 0 {
+			delete(p.left, name)
+			continue
 		}
+		out[name] = append(out[name], left...)
 	}
 	for name := range out {
 		slices.SortFunc(out[name], func(a, b State) int { return strings.Compare(a.Name, b.Name) })
