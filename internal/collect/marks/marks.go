@@ -18,9 +18,7 @@ package marks
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,10 +33,6 @@ type Store interface {
 }
 
 const (
-	// blockMarks is how many numbers a block has, blockSize its length as
-	// stored.
-	blockMarks = 512
-	blockSize  = 4 * blockMarks
 	// maxBlocks bounds the blocks in memory.
 	maxBlocks = 4096
 	// maxRecent is how many blocks an upload looks at without asking the store
@@ -76,11 +70,6 @@ type key struct {
 
 func (m Mark) at() (key, int) {
 	return key{m.Series, m.Number / blockMarks}, int(m.Number % blockMarks)
-}
-
-type block struct {
-	marks [blockMarks]uint32
-	dirty bool
 }
 
 // Marks is safe for concurrent use.
@@ -196,8 +185,9 @@ func (m *Marks) load(ctx context.Context, k key) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	rows, err := m.cfg.Store.Page(ctx, k.series, k.block+1, 1)
-	if err == nil && len(rows) > 0 && rows[0].Chunk == k.block && len(rows[0].Data) != blockSize {
-		err = fmt.Errorf("a block has %d bytes", len(rows[0].Data))
+	var stored [blockMarks]uint32
+	if err == nil && len(rows) > 0 && rows[0].Chunk == k.block {
+		stored, err = decode(rows[0].Data)
 	}
 	if err != nil {
 		m.failed("read", err)
@@ -207,10 +197,10 @@ func (m *Marks) load(ctx context.Context, k key) {
 	defer m.mu.Unlock()
 	// A block that is new to the store is held too, so that it is not asked for
 	// again.
-	if b := m.room(k); b != nil && len(rows) > 0 && rows[0].Chunk == k.block {
-		for i := range b.marks {
-			if stored := binary.BigEndian.Uint32(rows[0].Data[4*i:]); b.marks[i] == 0 {
-				b.marks[i] = stored
+	if b := m.room(k); b != nil {
+		for i, mark := range stored {
+			if b.marks[i] == 0 {
+				b.marks[i] = mark
 			}
 		}
 	}
@@ -227,11 +217,7 @@ func (m *Marks) write(ctx context.Context, only map[key]bool) {
 		if !b.dirty || only != nil && !only[k] {
 			continue
 		}
-		data := make([]byte, 0, blockSize)
-		for _, mark := range b.marks {
-			data = binary.BigEndian.AppendUint32(data, mark)
-		}
-		rows = append(rows, index.Row{Term: k.series, Chunk: k.block, Data: data})
+		rows = append(rows, index.Row{Term: k.series, Chunk: k.block, Data: b.encode()})
 		b.dirty = false
 		m.dirty--
 	}
