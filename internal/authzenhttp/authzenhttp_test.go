@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,12 +42,15 @@ func (r *recorder) Append(_ context.Context, ev *audit.Event, _ audit.Durability
 type world struct {
 	recorder recorder
 	level    policy.Decision // Metadata when it is zero
+	mu       sync.Mutex      // guards asked
 	asked    []policy.Request
 	mayAsk   bool
 	refuse   error
 }
 
 func (w *world) Evaluate(q *policy.Request) policy.Decision {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.asked = append(w.asked, *q)
 	if w.level.Level == "" {
 		return policy.Decision{Level: audit.LevelMetadata, OmitStages: []audit.Stage{audit.StageRequestReceived}}
@@ -129,23 +133,23 @@ func TestRefusals(t *testing.T) {
 	long.Body, long.ContentLength = io.NopCloser(io.LimitReader(endless{}, maxBody+2)), -1
 	for name, tc := range map[string]struct {
 		r     *http.Request
-		world world
+		world *world
 		code  string
 	}{
-		"method":          {httptest.NewRequest(http.MethodGet, authzen.EvaluationPath, nil), world{mayAsk: true}, "405"},
-		"media type":      {header("Content-Type", "text/plain"), world{mayAsk: true}, "415"},
-		"charset":         {header("Content-Type", "application/json; charset=utf-16"), world{mayAsk: true}, "415"},
-		"request id":      {header("X-Request-ID", strings.Repeat("x", maxRequestID+1)), world{mayAsk: true}, "400"},
-		"encoding":        {header("Content-Encoding", "gzip"), world{mayAsk: true}, "415"},
-		"impersonation":   {header("Impersonate-User", "root"), world{mayAsk: true}, "400"},
-		"query":           {post(authzen.EvaluationPath+"?x=y", good), world{mayAsk: true}, "400"},
-		"announced size":  {post(authzen.EvaluationPath, strings.Repeat(" ", maxBody+1)), world{mayAsk: true}, "413"},
-		"size":            {long, world{mayAsk: true}, "413"},
-		"may not ask":     {post(authzen.EvaluationPath, good), world{}, "403"},
-		"may not search":  {post(authzen.SearchActionPath, good), world{}, "403"},
-		"bad credential":  {post(authzen.EvaluationPath, good), world{refuse: fault.New(fault.Unauthenticated, "no")}, "401"},
-		"cannot tell now": {post(authzen.EvaluationPath, good), world{refuse: fault.New(fault.Unavailable, "not now")}, "503"},
-		"cannot record":   {post(authzen.EvaluationPath, good), world{mayAsk: true, recorder: recorder{err: errors.New("full")}}, "503"},
+		"method":          {httptest.NewRequest(http.MethodGet, authzen.EvaluationPath, nil), &world{mayAsk: true}, "405"},
+		"media type":      {header("Content-Type", "text/plain"), &world{mayAsk: true}, "415"},
+		"charset":         {header("Content-Type", "application/json; charset=utf-16"), &world{mayAsk: true}, "415"},
+		"request id":      {header("X-Request-ID", strings.Repeat("x", maxRequestID+1)), &world{mayAsk: true}, "400"},
+		"encoding":        {header("Content-Encoding", "gzip"), &world{mayAsk: true}, "415"},
+		"impersonation":   {header("Impersonate-User", "root"), &world{mayAsk: true}, "400"},
+		"query":           {post(authzen.EvaluationPath+"?x=y", good), &world{mayAsk: true}, "400"},
+		"announced size":  {post(authzen.EvaluationPath, strings.Repeat(" ", maxBody+1)), &world{mayAsk: true}, "413"},
+		"size":            {long, &world{mayAsk: true}, "413"},
+		"may not ask":     {post(authzen.EvaluationPath, good), &world{}, "403"},
+		"may not search":  {post(authzen.SearchActionPath, good), &world{}, "403"},
+		"bad credential":  {post(authzen.EvaluationPath, good), &world{refuse: fault.New(fault.Unauthenticated, "no")}, "401"},
+		"cannot tell now": {post(authzen.EvaluationPath, good), &world{refuse: fault.New(fault.Unavailable, "not now")}, "503"},
+		"cannot record":   {post(authzen.EvaluationPath, good), &world{mayAsk: true, recorder: recorder{err: errors.New("full")}}, "503"},
 	} {
 		got, _ := tc.world.serve(t, tc.r)
 		if !strings.HasPrefix(got, tc.code) {
