@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 )
 
 type stamped struct {
@@ -182,4 +183,17 @@ func FuzzPack(f *testing.F) {
 			t.Fatalf("comparison of %q", id)
 		}
 	})
+}
+
+// What is remembered of a token shares no memory with the text it came in.
+func TestCloneAll(t *testing.T) {
+	t.Parallel()
+	body := strings.Clone("token audience")
+	got := cloneAll([]string{body[6:]})
+	if len(got) != 1 || got[0] != "audience" || unsafe.StringData(got[0]) == unsafe.StringData(body[6:]) {
+		t.Errorf("got %q", got)
+	}
+	if cloneAll(nil) != nil {
+		t.Error("nothing became something")
+	}
 }

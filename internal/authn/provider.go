@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -223,7 +222,7 @@ func (c *Chain) believe(p *provider, token string, claimed Claimed, want []strin
 	if err != nil {
 		return nil, refuseBecause(ReservedName, "identity provider "+p.cfg.Name, err)
 	}
-	v := &verified{who: who, src: p.src, shared: &sharedClaims{audiences: slices.Clone(claimed.Audiences), asked: slices.Clone(want)}}
+	v := &verified{who: who, src: p.src, shared: &sharedClaims{audiences: cloneAll(claimed.Audiences), asked: cloneAll(want)}}
 	if len(claimed.Audiences) == 0 {
 		v.shared = &sharedClaims{audiences: c.audiences}
 	}

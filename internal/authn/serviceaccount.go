@@ -85,14 +85,10 @@ func (c *Chain) remembered(src *source, key *jws.Key, claims claims) (*verified,
 	parts := append([]string{claims.nodeName, claims.nodeUID, claims.attested, claims.site.key(), itoa(int64(len(claims.origin)))}, claims.origin...)
 	parts = append(parts, claims.audiences...)
 	shared, err := c.shared.get(joinKey(parts...), func() (*sharedClaims, error) {
-		out := &sharedClaims{nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested), site: claims.site.clone()}
-		for _, audience := range claims.audiences {
-			out.audiences = append(out.audiences, strings.Clone(audience))
-		}
-		for _, entry := range claims.origin {
-			out.origin = append(out.origin, strings.Clone(entry))
-		}
-		return out, nil
+		return &sharedClaims{
+			nodeName: strings.Clone(claims.nodeName), nodeUID: strings.Clone(claims.nodeUID), attested: strings.Clone(claims.attested),
+			audiences: cloneAll(claims.audiences), origin: cloneAll(claims.origin), site: claims.site.clone(),
+		}, nil
 	})
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package authn
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-dev/gatehouse/internal/authn/jws"
@@ -171,7 +172,7 @@ func (c *Chain) rememberRefusal(key digest, err error, want []string, now time.T
 		c.refused.put(key, &refused{err: err, at: uint32(now.Unix())})
 	case Refused:
 		// A provider may say otherwise when asked for other audiences.
-		c.refused.put(key, &refused{err: err, asked: slices.Clone(want), at: uint32(now.Unix())})
+		c.refused.put(key, &refused{err: err, asked: cloneAll(want), at: uint32(now.Unix())})
 	}
 }
 
@@ -180,4 +181,14 @@ func (c *Chain) rememberRefusal(key digest, err error, want []string, now time.T
 // others for which the token is good as well.
 func (v *verified) answers(want []string) bool {
 	return v.shared == nil || v.shared.asked == nil || slices.Equal(v.shared.asked, want)
+}
+
+// cloneAll copies texts that may be parts of a longer one, such as the body in
+// which a token stands, so that what is remembered does not hold all of it.
+func cloneAll(list []string) []string {
+	var out []string
+	for _, s := range list {
+		out = append(out, strings.Clone(s))
+	}
+	return out
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -326,6 +327,20 @@ func good(user, uid string, extra map[string]authenticationv1.ExtraValue) authen
 
 func spec(token string, audiences ...string) *authenticationv1.TokenReviewSpec {
 	return &authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences}
+}
+
+// TestNoTokenIsKept: what is remembered shares no memory with the review.
+func TestNoTokenIsKept(t *testing.T) {
+	t.Parallel()
+	body := strings.Clone("the-token gatehouse:site:blue")
+	known := newTokens()
+	said := good(robotUser, "uid-1", nil)
+	known.confirm(spec(body[:9], body[10:]), &said, noon)
+	for _, v := range known.known {
+		if len(v.audiences) != 1 || v.audiences[0] != body[10:] || unsafe.StringData(v.audiences[0]) == unsafe.StringData(body[10:]) {
+			t.Errorf("%q keep the body of the review", v.audiences)
+		}
+	}
 }
 
 func TestTokens(t *testing.T) {

@@ -81,7 +81,12 @@ func (t *tokens) confirm(spec *authenticationv1.TokenReviewSpec, status *authent
 	if len(t.known) >= maxTokens {
 		t.makeRoom(asked)
 	}
-	t.known[t.digest(spec.Token)] = &verdict{*status, sorted(spec.Audiences), asked}
+	// The audiences may be parts of the text that the token stands in, too.
+	audiences := sorted(spec.Audiences)
+	for i := range audiences {
+		audiences[i] = strings.Clone(audiences[i])
+	}
+	t.known[t.digest(spec.Token)] = &verdict{*status, audiences, asked}
 	if key, ok := accountOf(status); ok {
 		t.accounts[key] = asked
 	}
