@@ -40,8 +40,9 @@ cannot reach there.`,
 	}
 	c.AddCommand(
 		revokeKind("credential ID", "Turn one credential off, and what was made with it; others of its holder keep working",
-			`The id is in audit events and in "kubectl auth whoami": JTI=… for a token,
-X509SHA256=… for a certificate, KEY=… for an access key.`,
+			`The id is in audit events and in "kubectl auth whoami": JTI=… for a token, or
+JWTSHA256=… for one of a provider that numbers none; X509SHA256=… for a certificate,
+KEY=… for an access key, SECRET=… and BOOTSTRAP=… for a token in a Secret.`,
 			`  gatehouse revoke credential JTI=0d5b6c3a-8f0e-4f3b-9d0e-0a1b2c3d4e5f --reason "laptop stolen"
   gatehouse revoke credential X509SHA256=9f…e1 --reason "replaced" --dry-run
   gatehouse revoke credential X509SHA256=9f…e1 --reason "replaced" --keep-made`,

@@ -12,8 +12,9 @@ import (
 )
 
 // credentialKinds begin the ids of credentials, in the forms that TokenReview
-// and audit events show them.
-var credentialKinds = []string{"JTI=", "KEY=", "X509SHA256="}
+// and audit events show them: every one that package authn gives, so that none
+// is out of a ban's reach.
+var credentialKinds = []string{"BOOTSTRAP=", "JTI=", "JWTSHA256=", "KEY=", "SECRET=", "X509SHA256="}
 
 // Ban returns what is wrong with a new ban.
 func (v Validator) Ban(b *accessv1alpha1.Ban) field.ErrorList {
