@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,6 +122,7 @@ func (e *Event) dropped(what string) {
 	if before := e.Annotations[AnnotationDropped]; before != "" {
 		what = before + "," + what
 	}
+	e.Annotations = maps.Clone(e.Annotations) // the map is the caller's, who goes on with it
 	e.Annotate(AnnotationTruncated, "true")
 	e.Annotate(AnnotationDropped, what)
 }

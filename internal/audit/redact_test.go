@@ -135,3 +135,25 @@ func TestRedactionOfLargeBodies(t *testing.T) {
 		}
 	}
 }
+
+// TestMarksAreOfOneEvent: what is left out of the record of one stage is not
+// marked at the next, which has the same annotations.
+func TestMarksAreOfOneEvent(t *testing.T) {
+	t.Parallel()
+	r, err := audit.NewRedactor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := map[string]string{audit.AnnotationDecision: "allow"}
+	// The first is dropped before it is parsed, the second after.
+	for _, size := range []int{3 * audit.MaxEventBytes, audit.MaxEventBytes + 100} {
+		e := audit.Event{RequestObject: []byte(`"` + strings.Repeat("v", size) + `"`), Annotations: held}
+		r.Redact(&e)
+		if _, err := e.Fit(e.AppendJSON(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if e.Annotations[audit.AnnotationDropped] != "requestObject" || len(held) != 1 {
+			t.Errorf("%d bytes: %v, and the caller has %v", size, e.Annotations, held)
+		}
+	}
+}
