@@ -328,6 +328,7 @@ func TestFollowerRefuses(t *testing.T) {
 		"older than the maximum age": with(func(h *Header) { h.Issued = noon.Add(-2 * time.Hour) }),
 		"from the future":            with(func(h *Header) { h.Issued = noon.Add(2 * time.Minute) }),
 		"other conditions":           with(func(h *Header) { h.Conditions = "v2" }),
+		"another format":             bytes.Replace(frame(header("s1", "", 6), newKey(1)), []byte("snapshot 3"), []byte("snapshot 2"), 1),
 		"empty":                      {},
 		"cut":                        good[:len(good)-1],
 		"longer":                     append(bytes.Clone(good), 0),
