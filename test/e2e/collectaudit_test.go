@@ -2,11 +2,9 @@ package e2e
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -76,87 +74,3 @@ func TestBadEvents(t *testing.T) {
 		t.Errorf("ours claimed: %.500s", e.raw)
 	}
 }
-
-// clusterRequests is how many requests the story below makes; it holds for any
-// number.
-const clusterRequests = 4000
-
-// A stock kube-apiserver ships its events while the control plane is killed and
-// started again three times: each request that it answered is on record once.
-func TestClusterEventsOutliveCrashes(t *testing.T) {
-	t.Parallel()
-	g := start(t)
-	_, flags := connect(t, g, "busy")
-	// The sender waits this long before it tries a batch again, and longer
-	// each time; ten seconds is what it does by itself.
-	cluster := startCluster(t, append(flags, "--audit-webhook-initial-backoff=2s")...)
-	base, config, err := as(t, cluster).k.Endpoint(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var (
-		mu       sync.Mutex
-		answered = map[string]bool{}
-		wg       sync.WaitGroup
-	)
-	const senders = 8
-	third := make(chan struct{}, clusterRequests)
-	var failed sync.Once
-	failure := make(chan struct{})
-	for range senders {
-		wg.Go(func() {
-			client := &http.Client{Timeout: commandWithin, Transport: &http.Transport{TLSClientConfig: cloned(config), ForceAttemptHTTP2: true}}
-			defer client.CloseIdleConnections()
-			for range clusterRequests / senders {
-				resp, err := client.Get(base + "/api/v1/namespaces/default/configmaps?limit=1")
-				if err != nil {
-					t.Error(err)
-					failed.Do(func() { close(failure) })
-					return
-				}
-				resp.Body.Close()
-				mu.Lock()
-				answered[resp.Header.Get("Audit-Id")] = true
-				mu.Unlock()
-				third <- struct{}{}
-			}
-		})
-	}
-	for range 3 {
-		for range clusterRequests / 4 {
-			select {
-			case <-third:
-			case <-failure:
-				wg.Wait()
-				t.FailNow()
-			}
-		}
-		g.Kill()
-		if err := g.Restart(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	wg.Wait()
-	if len(answered) != clusterRequests {
-		t.Fatalf("%d requests with an audit id of their own, want %d", len(answered), clusterRequests)
-	}
-	// What the cluster itself threw away, because the control plane was away for
-	// longer than it tries, is not the control plane's to record.
-	var count map[string]int
-	inRecord(t, "all events of the cluster", func() bool {
-		count = map[string]int{}
-		for _, e := range record(t, g, "--site", "busy", "--resource", "configmaps") {
-			if answered[e.AuditID] && e.Stage == "ResponseComplete" {
-				count[e.AuditID]++
-			}
-		}
-		return len(count) >= clusterRequests-senderDropped(t, cluster)
-	})
-	for id, n := range count {
-		if n != 1 {
-			t.Errorf("event %s is on record %d times", id, n)
-		}
-	}
-}
-
-func cloned(c *tls.Config) *tls.Config { return c.Clone() }
