@@ -135,7 +135,7 @@ func createKey(cmd *cobra.Command, args []string, o keyOptions) error {
 	}
 	out.TypeMeta = metav1.TypeMeta{APIVersion: identity.GroupVersion.String(), Kind: "AccessKey"}
 	out.ManagedFields = nil
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s/%s is %s; its secret is not shown again\n", out.Namespace, out.Name, out.Status.CredentialID)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s/%s is %s\n", out.Namespace, out.Name, out.Status.CredentialID)
 	return show(cmd.OutOrStdout(), o.output, out, func(w io.Writer) { fmt.Fprintln(w, out.Status.Secret) })
 }
 

@@ -117,6 +117,8 @@ func loadKubeconfig(path string) (*rest.Config, error) {
 		return nil, &exit{exitUsage, fmt.Errorf("read kubeconfig: %w", err)}
 	}
 	cfg.UserAgent = "gatehouse/" + version
+	// As kubectl shows them.
+	cfg.WarningHandler = rest.NewWarningWriter(os.Stderr, rest.WarningWriterOptions{Deduplicate: true})
 	return cfg, nil
 }
 
