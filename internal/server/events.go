@@ -159,6 +159,7 @@ func (r *record) serveExport(w http.ResponseWriter, req *http.Request) {
 	}
 	var src *tiles.Source
 	if err == nil {
+		r.awaitProof(req.Context(), w)
 		src, err = openTiles(r.log)
 	}
 	var signed [][]byte
@@ -190,6 +191,23 @@ func (r *record) serveExport(w http.ResponseWriter, req *http.Request) {
 		// Without its last line the bundle shows that it was cut off.
 		r.logger.Warn("export of the record not answered to its end", "error", err)
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// proofWithin is how long an export waits for the checkpoint of the newest
+// records, which takes about a second.
+const proofWithin = 5 * time.Second
+
+// awaitProof waits until everything on record has its proof, and says so where
+// it does not come to that.
+func (r *record) awaitProof(ctx context.Context, w http.ResponseWriter) {
+	ctx, cancel := context.WithTimeout(ctx, proofWithin)
+	defer cancel()
+	if r.log.WaitSigned(ctx, r.log.Stats().Size) == nil {
+		return
+	}
+	if header, err := utilnet.NewWarningHeader(warningCode, "-", "the newest records are under no checkpoint yet and are left out"); err == nil {
+		w.Header().Add("Warning", header)
 	}
 }
 

@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -395,8 +396,15 @@ func TestCheckpointCannotBeWritten(t *testing.T) {
 		if s := l.Stats(); s.Synced != 1 || s.Signed != 0 {
 			t.Fatalf("%+v", s)
 		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := l.WaitSigned(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("awaited meanwhile: %v", err)
+		}
 		fsys.Fail(nil)
-		time.Sleep(2 * time.Second)
+		if err := l.WaitSigned(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
 		if s := l.Stats(); s.Signed != 1 {
 			t.Fatalf("not signed afterwards: %+v", s)
 		}

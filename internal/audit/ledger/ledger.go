@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -124,6 +125,28 @@ func (l *Log) Stats() Stats {
 	}
 	return s
 }
+
+// WaitSigned returns once a checkpoint covers the first size records, which
+// takes the checkpoint interval or a little more, or with the error of ctx: a
+// log that cannot be written signs nothing.
+func (l *Log) WaitSigned(ctx context.Context, size uint64) error {
+	look := time.NewTicker(signedLook)
+	defer look.Stop()
+	for {
+		if head := l.signed.Load(); size == 0 || head != nil && head.size >= size {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-look.C:
+		}
+	}
+}
+
+// signedLook is how often [Log.WaitSigned] looks. Checkpoints come once a
+// second, and nobody waits for one often.
+const signedLook = 20 * time.Millisecond
 
 // VerifierKey returns the log's public key in the signed-note format.
 func (l *Log) VerifierKey() string { return l.signer.VerifierKey() }
