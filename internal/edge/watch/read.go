@@ -82,6 +82,9 @@ func (r *reader) tell(ctx context.Context, n news) error {
 // errGone says that the watch has to begin with a list.
 var errGone = errors.New("the cluster does not know the version any more")
 
+// errNotThere says that the cluster does not have what was asked for.
+var errNotThere = errors.New("the cluster has no such object")
+
 func (r *reader) run(ctx context.Context) {
 	wait, version := retryFirst, ""
 	for ctx.Err() == nil {
@@ -121,12 +124,17 @@ func (r *reader) get(ctx context.Context, query url.Values) (*http.Response, err
 	if r.of.only != "" {
 		query.Set("fieldSelector", r.of.only)
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.cfg.ClusterURL+r.of.path+"?"+query.Encode(), nil)
+	return ask(ctx, r.cfg.Cluster, r.cfg.ClusterURL+r.of.path+"?"+query.Encode(), "application/json")
+}
+
+// ask gets something from the cluster. The caller closes its body.
+func ask(ctx context.Context, client *http.Client, url, accept string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the cluster: %w", err)
 	}
-	request.Header.Set("Accept", "application/json")
-	response, err := r.cfg.Cluster.Do(request)
+	request.Header.Set("Accept", accept)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the cluster: %w", err)
 	}
@@ -135,8 +143,11 @@ func (r *reader) get(ctx context.Context, query url.Values) (*http.Response, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // what there is of it
-	if response.StatusCode == http.StatusGone {
+	switch response.StatusCode {
+	case http.StatusGone:
 		return nil, errGone
+	case http.StatusNotFound:
+		return nil, errNotThere
 	}
 	return nil, fmt.Errorf("the cluster says %s: %.300s", response.Status, message(text))
 }

@@ -175,30 +175,6 @@ func (w *Watcher) servers(ctx context.Context) ([]server, error) {
 	return out, nil
 }
 
-// errNotThere says that the cluster does not have what was asked for.
-var errNotThere = errors.New("the cluster has no such object")
-
-func ask(ctx context.Context, client *http.Client, url, accept string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask the cluster: %w", err)
-	}
-	request.Header.Set("Accept", accept)
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("ask the cluster: %w", err)
-	}
-	if response.StatusCode == http.StatusOK {
-		return response, nil
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // what there is of it
-	if response.StatusCode == http.StatusNotFound {
-		return nil, errNotThere
-	}
-	return nil, fmt.Errorf("the cluster says %s: %.300s", response.Status, message(text))
-}
-
 func (s *server) ask(ctx context.Context, base string) (p totalwire.Process, err error) {
 	ctx, cancel := context.WithTimeout(ctx, totalsTimeout)
 	defer cancel()
