@@ -19,7 +19,7 @@ type Totals interface {
 var errNoTotals = fault.New(fault.Unavailable, "totals of audit events are not kept here")
 
 // doorTotals takes counts, and answers when every gap that they show is on
-// record.
+// record, or durably with the replica that is recording it.
 func (t *turn) doorTotals(site *federation.Site) int {
 	if t.lane.Totals == nil {
 		return t.fail(errNoTotals)
